@@ -54,6 +54,16 @@ pub enum Runtime {
     Go,
 }
 
+impl Runtime {
+    /// Its word in every output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Go => "go",
+        }
+    }
+}
+
 /// An entry point that is not probed, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NotCovered {
@@ -88,6 +98,17 @@ pub enum Coverage {
     None,
 }
 
+impl Coverage {
+    /// Its word in every output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+            Self::None => "none",
+        }
+    }
+}
+
 /// How far the figures can be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AccuracyKind {
@@ -98,6 +119,17 @@ pub enum AccuracyKind {
     Sampled,
     /// Events were lost; `Accuracy::lost` says which.
     Lossy,
+}
+
+impl AccuracyKind {
+    /// Its word in every output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Sampled => "sampled",
+            Self::Lossy => "lossy",
+        }
+    }
 }
 
 /// How far the figures can be trusted, with the figures behind that.
@@ -144,6 +176,18 @@ pub enum Verdict {
     /// Not enough evidence yet.
     #[default]
     Young,
+}
+
+impl Verdict {
+    /// Its word in every output.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Growing => "growing",
+            Self::Saturating => "saturating",
+            Self::Stable => "stable",
+            Self::Young => "young",
+        }
+    }
 }
 
 /// One frame of a stack, innermost first; an inlined function is a frame of its own.
@@ -212,6 +256,13 @@ pub struct Overhead {
     pub ns_per_hit: Option<f64>,
 }
 
+impl Overhead {
+    /// The share of one CPU that the traps take, where their cost is known.
+    pub fn cpu_fraction(&self) -> Option<f64> {
+        self.ns_per_hit.map(|ns| self.hits_per_second * ns / 1e9)
+    }
+}
+
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exited {
@@ -260,6 +311,14 @@ pub struct Process {
     pub sites: Vec<Site>,
     /// How many sites have live objects, listed or not.
     pub site_count: u64,
+}
+
+impl Process {
+    /// Whether its counts mean anything. A process of which nothing was ever
+    /// seen is `not covered`, never zero.
+    pub fn has_figures(&self) -> bool {
+        self.coverage != Coverage::None || self.counts != Counts::default()
+    }
 }
 
 /// One report: all that was traced, at one moment.

@@ -1,0 +1,214 @@
+//! Owns the records that travel through the ring, byte by byte.
+//! Must not know how they are produced, decoded or what they lead to.
+//!
+//! All are in native byte order: probes and agent run on one machine. Each begins with a
+//! `Header`, has no implicit padding, and holds nothing that has an invalid bit pattern.
+
+use core::mem::offset_of;
+
+use crate::limits::STACK_FRAMES_MAX;
+
+/// What a record is. The number is on the wire and is never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// `Alloc`
+    Alloc = 1,
+    /// `Free`
+    Free = 2,
+    /// `ReallocBegin`
+    ReallocBegin = 3,
+    /// `ReallocEnd`
+    ReallocEnd = 4,
+    /// `Stack`
+    Stack = 5,
+    /// `Fork`
+    Fork = 6,
+    /// `Image`, at exec
+    Exec = 7,
+    /// `Image`, at the exit of the whole process
+    Exit = 8,
+}
+
+/// Begins every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// A `Kind`.
+    pub kind: u8,
+    /// A `Call`, or 0.
+    pub call: u8,
+    /// By kind; 0 where none is named.
+    pub flags: u16,
+    /// The process, as the host numbers it.
+    pub tgid: u32,
+}
+
+/// A block was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Alloc {
+    /// Kind, call, process.
+    pub header: Header,
+    /// The block.
+    pub address: u64,
+    /// Bytes asked for.
+    pub size: u64,
+    /// The id of the stack, 0 where there is none.
+    pub stack: u64,
+    /// When the allocator returned, boot clock.
+    pub time_ns: u64,
+}
+
+/// A block is being given back. Stamped before the allocator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Free {
+    /// Kind, call, process.
+    pub header: Header,
+    /// The block.
+    pub address: u64,
+}
+
+/// A block is being resized: from here on its address may be another thread's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ReallocBegin {
+    /// Kind, call, process.
+    pub header: Header,
+    /// The block; never 0, since that would be a malloc.
+    pub address: u64,
+    /// The thread, which pairs this with its end.
+    pub tid: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
+}
+
+/// The resize is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ReallocEnd {
+    /// Kind, call, process.
+    pub header: Header,
+    /// The block as it was.
+    pub old_address: u64,
+    /// The block as it is; 0 with a size is a failure that leaves the old block, 0 without one a
+    /// free.
+    pub address: u64,
+    /// Bytes asked for.
+    pub size: u64,
+    /// The id of the stack, 0 where there is none.
+    pub stack: u64,
+    /// When the allocator returned, boot clock.
+    pub time_ns: u64,
+    /// The thread, which pairs this with its beginning.
+    pub tid: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
+}
+
+/// In `ReallocEnd::header.flags`: the new size is outside the sizes asked for, so that the old
+/// block is gone and the new one is not followed.
+pub const FLAG_NOT_FOLLOWED: u16 = 1;
+
+/// A stack that was not seen before. Only `frame_count` frames travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Stack {
+    /// Kind and process.
+    pub header: Header,
+    /// The id that allocations carry: a hash of the frames, the process and its image.
+    pub id: u64,
+    /// When, boot clock.
+    pub time_ns: u64,
+    /// How many frames follow.
+    pub frame_count: u32,
+    /// A `StackEnd`.
+    pub end: u32,
+    /// Return addresses, innermost first: `frames[0]` is where the allocator returns to.
+    pub frames: [u64; STACK_FRAMES_MAX],
+}
+
+/// Bytes of a `Stack` before its frames.
+pub const STACK_PREFIX_BYTES: usize = offset_of!(Stack, frames);
+
+/// Why a stack ends where it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum StackEnd {
+    /// The frame-pointer chain reached its null root.
+    Root = 0,
+    /// `STACK_FRAMES_MAX` was reached.
+    TooDeep = 1,
+    /// The frame pointer did not point further up the stack: code without frame pointers.
+    NoFramePointer = 2,
+    /// The stack could not be read.
+    Unreadable = 3,
+}
+
+impl StackEnd {
+    /// The reason with this number, if there is one.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<Self> {
+        match number {
+            0 => Some(Self::Root),
+            1 => Some(Self::TooDeep),
+            2 => Some(Self::NoFramePointer),
+            3 => Some(Self::Unreadable),
+            _ => None,
+        }
+    }
+
+    /// In words, where the stack is not whole.
+    #[must_use]
+    pub const fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::Root => None,
+            Self::TooDeep => Some("deeper than 128 frames"),
+            Self::NoFramePointer => Some("code without frame pointers"),
+            Self::Unreadable => Some("stack memory could not be read"),
+        }
+    }
+}
+
+/// A process was made. `header.tgid` is its parent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fork {
+    /// Kind and parent.
+    pub header: Header,
+    /// The new process.
+    pub child_tgid: u32,
+    /// The user it runs as.
+    pub uid: u32,
+    /// When, boot clock.
+    pub time_ns: u64,
+    /// The kernel's clone flags, such as `CLONE_VM`.
+    pub clone_flags: u64,
+}
+
+/// A process executed a new image, or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Image {
+    /// Kind and process.
+    pub header: Header,
+    /// When, boot clock.
+    pub time_ns: u64,
+    /// The user it runs as.
+    pub uid: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
+    /// The command name, padded with NUL.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Header>() == 8);
+const _: () = assert!(size_of::<Alloc>() == 40 && offset_of!(Alloc, time_ns) == 32);
+const _: () = assert!(size_of::<Free>() == 16 && offset_of!(Free, address) == 8);
+const _: () = assert!(size_of::<ReallocBegin>() == 24 && offset_of!(ReallocBegin, tid) == 16);
+const _: () = assert!(size_of::<ReallocEnd>() == 56 && offset_of!(ReallocEnd, tid) == 48);
+const _: () = assert!(STACK_PREFIX_BYTES == 32);
+const _: () = assert!(size_of::<Stack>() == STACK_PREFIX_BYTES + 8 * STACK_FRAMES_MAX);
+const _: () = assert!(size_of::<Fork>() == 32 && offset_of!(Fork, clone_flags) == 24);
+const _: () = assert!(size_of::<Image>() == 40 && offset_of!(Image, comm) == 24);

@@ -1,0 +1,37 @@
+//! Owns the counting of losses: nothing that a probe drops goes uncounted.
+//! Must not know why something was dropped.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+use leaktrace_common::counter::{Counter, LossKey};
+
+use crate::maps::{LOSSES, LOSSES_UNTOLD};
+
+/// Adds one to a counter of a process.
+#[inline(always)]
+pub fn bump(tgid: u32, counter: Counter) {
+    let key = LossKey { tgid, counter: counter as u32 };
+    if let Some(count) = LOSSES.get_ptr_mut(&key) {
+        add_one(count);
+        return;
+    }
+    // Another thread may insert first, then this only fails to, and the second look finds it.
+    let inserted = LOSSES.insert(&key, &0, BPF_NOEXIST);
+    if let Some(count) = LOSSES.get_ptr_mut(&key) {
+        add_one(count);
+    } else if inserted.is_err()
+        && let Some(count) = LOSSES_UNTOLD.get_ptr_mut(0)
+    {
+        add_one(count);
+    }
+}
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h: insert only what is not there.
+const BPF_NOEXIST: u64 = 1;
+
+#[inline(always)]
+fn add_one(count: *mut u64) {
+    // SAFETY: the pointer is a map value that the kernel keeps alive while the program runs, is
+    // aligned to 8, and is only ever touched by atomic additions here and by copies in the agent.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, 1) };
+}

@@ -1,0 +1,79 @@
+//! Owns the BPF object: its programs' attributes and its licence.
+//! Must not know what the probes do; each program is three lines that call the module that does.
+//!
+//! Every probe exists twice: for `uprobe_multi` links (Linux 6.6 and later) and for links on perf
+//! events. The agent loads one set.
+
+#![no_std]
+#![no_main]
+#![expect(internal_features, reason = "core::sync::atomic has no exchange for BPF")]
+#![feature(core_intrinsics)]
+
+mod count;
+mod emit;
+mod lifecycle;
+mod maps;
+mod native;
+mod scratch;
+mod stack;
+
+use aya_ebpf::{
+    macros::{tracepoint, uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext, TracePointContext},
+};
+
+#[uprobe(multi)]
+pub fn native_enter_multi(ctx: ProbeContext) -> u32 {
+    native::enter(&ctx)
+}
+
+#[uretprobe(multi)]
+pub fn native_exit_multi(ctx: RetProbeContext) -> u32 {
+    native::exit(&ctx)
+}
+
+#[uprobe]
+pub fn native_enter(ctx: ProbeContext) -> u32 {
+    native::enter(&ctx)
+}
+
+#[uretprobe]
+pub fn native_exit(ctx: RetProbeContext) -> u32 {
+    native::exit(&ctx)
+}
+
+/// The floor of every cost figure: a probe that does nothing.
+#[uprobe(multi)]
+pub fn empty_enter_multi(_ctx: ProbeContext) -> u32 {
+    0
+}
+
+/// The floor of every cost figure: a return probe that does nothing.
+#[uretprobe(multi)]
+pub fn empty_exit_multi(_ctx: RetProbeContext) -> u32 {
+    0
+}
+
+#[tracepoint]
+pub fn process_fork(ctx: TracePointContext) -> u32 {
+    lifecycle::fork(&ctx)
+}
+
+#[tracepoint]
+pub fn process_exec(ctx: TracePointContext) -> u32 {
+    lifecycle::exec(&ctx)
+}
+
+#[tracepoint]
+pub fn process_exit(ctx: TracePointContext) -> u32 {
+    lifecycle::exit(&ctx)
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,52 @@
+//! Owns every map and the settings that the agent writes before loading.
+//! Must not know what is done with them.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, HashMap, RingBuf},
+};
+use leaktrace_common::{
+    config::ProbeConfig,
+    counter::{LossKey, LostFreeKey},
+    limits,
+};
+
+use crate::{native::Thread, scratch::Scratch};
+
+/// The agent's settings.
+#[unsafe(no_mangle)]
+pub static CONFIG: Global<ProbeConfig> = Global::new(ProbeConfig::DEFAULT);
+
+/// Records, in the order in which they were reserved.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+
+/// What each thread is doing inside an allocator, by pid and tid.
+#[map]
+pub static THREADS: HashMap<u64, Thread> = HashMap::with_max_entries(limits::THREADS_MAX, 0);
+
+/// Check words of the stacks that were sent, by stack id.
+#[map]
+pub static STACKS: HashMap<u64, u64> = HashMap::with_max_entries(limits::STACKS_MAX, 0);
+
+/// How many images a process has executed since the trace began, by process.
+#[map]
+pub static IMAGES: HashMap<u32, u32> = HashMap::with_max_entries(limits::IMAGES_MAX, 0);
+
+/// When frees that found no room in the ring were made.
+#[map]
+pub static LOST_FREES: HashMap<LostFreeKey, u64> =
+    HashMap::with_max_entries(limits::LOST_FREES_MAX, 0);
+
+/// Losses by process and reason.
+#[map]
+pub static LOSSES: HashMap<LossKey, u64> = HashMap::with_max_entries(limits::LOSSES_MAX, 0);
+
+/// Losses that found no room in `LOSSES`; one element.
+#[map]
+pub static LOSSES_UNTOLD: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Buffers in which stacks are walked.
+#[map]
+pub static SCRATCH: Array<Scratch> = Array::with_max_entries(limits::SCRATCH_SLOTS, 0);

@@ -1,0 +1,132 @@
+//! Owns the walk of a thread's stack and the stack's identity.
+//! Must not know which allocator was called.
+//!
+//! Walks the chain of frame pointers. The direct caller comes from the stack pointer, because at
+//! an allocator's first instructions its own frame is not linked yet. A frame pointer that does
+//! not point further up the stack is not followed: reading through a stray one would cost a page
+//! fault, which is dearer than the whole walk.
+
+use aya_ebpf::{bindings::pt_regs, helpers::bpf_probe_read_user};
+use leaktrace_common::{
+    counter::Counter,
+    event::{Header, Kind, STACK_PREFIX_BYTES, Stack, StackEnd},
+    limits::STACK_FRAMES_MAX,
+};
+
+use crate::{count, emit, maps::STACKS, scratch};
+
+/// The largest frame that is believed: a frame pointer further up than this is taken for a stray
+/// one. Linux gives a main thread 8 MiB by default, and frames of a megabyte are seen in practice.
+const FRAME_BYTES_MAX: u64 = 2 << 20;
+
+/// Return addresses below this are none: Linux maps nothing there by default (`mmap_min_addr`).
+const CODE_ADDRESS_MIN: u64 = 4_096;
+
+/// Odd multipliers with well-mixed bits, from the golden ratio and from xxHash's second prime.
+const MIX_ID: u64 = 0x9E37_79B9_7F4A_7C15;
+const MIX_CHECK: u64 = 0xC2B2_AE3D_27D4_EB4F;
+
+/// Walks the stack of the current thread at an allocator's entry, sends it if it is new, and
+/// returns its id; 0 where there is none.
+#[inline(always)]
+pub fn capture(registers: &pt_regs, tgid: u32, image: u32) -> u64 {
+    let Some(slot) = scratch::claim() else {
+        count::bump(tgid, Counter::StacksWithoutScratch);
+        return 0;
+    };
+    // SAFETY: the slot is a map value, alive while the program runs, and ours until it is released.
+    let record = unsafe { &mut (*slot).record };
+    let id = walk_and_send(record, registers, tgid, image);
+    scratch::release(slot);
+    id
+}
+
+#[inline(always)]
+fn walk_and_send(record: &mut Stack, registers: &pt_regs, tgid: u32, image: u32) -> u64 {
+    let (frame_count, end) = walk(&mut record.frames, registers);
+    let (id, check) = identity(&record.frames, frame_count, tgid, image);
+    // SAFETY: the value is only read once, at once; elements are removed only for processes that
+    // are gone, so that a recycled element can at worst cause one more record of a known stack.
+    match unsafe { STACKS.get(&id) } {
+        Some(known) if *known == check => return id,
+        Some(_) => {
+            count::bump(tgid, Counter::StackCollisions);
+            return 0;
+        }
+        None => {}
+    }
+    record.header = Header { kind: Kind::Stack as u8, call: 0, flags: 0, tgid };
+    record.id = id;
+    record.time_ns = emit::now_ns();
+    record.frame_count = frame_count as u32;
+    record.end = end as u32;
+    let length = STACK_PREFIX_BYTES + frame_count * size_of::<u64>();
+    // SAFETY: `length` is at most the record's size, since `frame_count` is at most its frames.
+    let bytes =
+        unsafe { core::slice::from_raw_parts(core::ptr::from_ref(record).cast::<u8>(), length) };
+    // Sent first and remembered after: a stack that could not be sent is tried again next time.
+    if !emit::bytes(bytes) {
+        count::bump(tgid, Counter::StacksDeferred);
+    } else if STACKS.insert(&id, &check, 0).is_err() {
+        count::bump(tgid, Counter::StackTableFull);
+    }
+    id
+}
+
+/// Fills in return addresses, innermost first; tells how many and why no more.
+#[inline(always)]
+fn walk(frames: &mut [u64; STACK_FRAMES_MAX], registers: &pt_regs) -> (usize, StackEnd) {
+    let mut low = registers.rsp;
+    // SAFETY: the helper checks the address and fails on one that cannot be read.
+    let Ok(caller) = (unsafe { bpf_probe_read_user(low as *const u64) }) else {
+        return (0, StackEnd::Unreadable);
+    };
+    frames[0] = caller;
+    let mut frame_pointer = registers.rbp;
+    let mut frame_count = 1;
+    while frame_count < STACK_FRAMES_MAX {
+        if frame_pointer == 0 {
+            return (frame_count, StackEnd::Root);
+        }
+        let climb = frame_pointer.wrapping_sub(low);
+        if climb == 0 || climb > FRAME_BYTES_MAX || frame_pointer & 7 != 0 {
+            return (frame_count, StackEnd::NoFramePointer);
+        }
+        // SAFETY: the helper checks the address and fails on one that cannot be read.
+        let Ok([next, caller]) = (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })
+        else {
+            return (frame_count, StackEnd::Unreadable);
+        };
+        if caller < CODE_ADDRESS_MIN {
+            return (frame_count, StackEnd::Root);
+        }
+        frames[frame_count & (STACK_FRAMES_MAX - 1)] = caller;
+        frame_count += 1;
+        low = frame_pointer;
+        frame_pointer = next;
+    }
+    (frame_count, StackEnd::TooDeep)
+}
+
+/// Two independent hashes of the frames, the process and its image: the id and its check word.
+#[inline(always)]
+fn identity(
+    frames: &[u64; STACK_FRAMES_MAX],
+    frame_count: usize,
+    tgid: u32,
+    image: u32,
+) -> (u64, u64) {
+    let seed = (u64::from(image) << 32) | u64::from(tgid);
+    let mut id = seed.wrapping_mul(MIX_ID);
+    let mut check = seed;
+    let mut index = 0;
+    while index < frame_count && index < STACK_FRAMES_MAX {
+        let frame = frames[index];
+        id = (id ^ frame).wrapping_mul(MIX_ID);
+        id ^= id >> 32;
+        check = check.rotate_left(23).wrapping_add(frame).wrapping_mul(MIX_CHECK);
+        index += 1;
+    }
+    // 0 stands for no stack.
+    (if id == 0 { 1 } else { id }, check)
+}

@@ -1,0 +1,383 @@
+//! Owns reading ELF bytes that may be hostile: function symbols, build id, offsets, needed names.
+//! Must not know where the bytes came from; the caller caps their size and names the file.
+//!
+//! Every pass is linear in the input and every result is capped, because the files belong to the
+//! traced processes, not to us. What is malformed beyond the headers counts as absent: a broken
+//! note must not hide the functions.
+
+use std::fmt;
+
+use object::LittleEndian;
+use object::elf;
+use object::read::elf::{
+    Dyn as _, FileHeader as _, GnuHashTable, HashTable, ProgramHeader as _, SectionHeader as _,
+    SectionTable, Sym as _,
+};
+
+/// The one layout that is read here: 64-bit, little endian.
+type Header = elf::FileHeader64<LittleEndian>;
+type Segment = elf::ProgramHeader64<LittleEndian>;
+type Symbol = elf::Sym64<LittleEndian>;
+
+/// The byte order argument that `object` asks for at each field.
+const LE: LittleEndian = LittleEndian;
+
+/// The kernel loads programs with at most one page of program headers, which is 73; the dynamic
+/// loader has no limit, linkers write 8 to 15. Offset look-ups walk them, so they are bounded.
+/// <https://github.com/torvalds/linux/blob/v6.12/fs/binfmt_elf.c>, `load_elf_phdrs`
+const MAX_SEGMENTS: usize = 1024;
+/// Real files carry 2 to 5 notes; a build id beyond that many is not looked for.
+const MAX_NOTES: usize = 1024;
+/// SHA-512 is the longest hash that anyone uses as build id; a longer note is no build id.
+const MAX_BUILD_ID_BYTES: usize = 64;
+/// One address per symbol version with code of its own; in glibc 2.36 each allocator name has one.
+const MAX_ADDRESSES_PER_NAME: usize = 8;
+/// Chromium, the extreme, needs about 60 libraries.
+const MAX_NEEDED: usize = 512;
+/// PATH_MAX: no path or library name beyond it can be opened.
+const MAX_PATH_BYTES: usize = 4096;
+
+/// Why bytes are not an ELF file that can be traced. The caller adds the path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElfError {
+    /// The magic number is missing, or the file ends within the header.
+    NotElf,
+    /// A 32-bit file.
+    Not64Bit,
+    /// A big-endian file.
+    NotLittleEndian,
+    /// Another processor than x86-64, with its `e_machine`.
+    Machine(u16),
+    /// Neither a program nor a shared object, with its `e_type`.
+    Kind(u16),
+    /// More program headers than any linker writes.
+    TooManySegments(usize),
+    /// The program headers lie outside the file or have a wrong size or alignment.
+    BadSegments,
+    /// No executable segment: a debug file or data, nothing to probe.
+    NoCode,
+}
+
+impl fmt::Display for ElfError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotElf => write!(f, "not an ELF file"),
+            Self::Not64Bit => write!(f, "a 32-bit ELF file; only x86-64 is supported"),
+            Self::NotLittleEndian => write!(f, "a big-endian ELF file; only x86-64 is supported"),
+            Self::Machine(machine) => {
+                write!(f, "an ELF file for machine {machine}; only x86-64 (62) is supported")
+            }
+            Self::Kind(kind) => {
+                write!(f, "an ELF file of type {kind}; only programs and shared objects are probed")
+            }
+            Self::TooManySegments(count) => {
+                write!(f, "{count} program headers; at most {MAX_SEGMENTS} are read")
+            }
+            Self::BadSegments => write!(f, "damaged program headers"),
+            Self::NoCode => write!(f, "no executable segment"),
+        }
+    }
+}
+
+impl std::error::Error for ElfError {}
+
+/// A function symbol, with the offset that a uprobe takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Function<'w> {
+    /// The name, as it was asked for.
+    pub name: &'w str,
+    /// The address as the file states it.
+    pub svma: u64,
+    /// Where the first instruction lies in the file.
+    pub file_offset: u64,
+    /// `st_size`; 0 where the assembler source did not state one.
+    pub size: u64,
+    /// Whether the address is a resolver, run once at load, instead of the function.
+    pub ifunc: bool,
+}
+
+/// The file-backed part of one PT_LOAD.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    svma: u64,
+    file_offset: u64,
+    file_size: u64,
+    executable: bool,
+}
+
+impl Load {
+    fn from_segment(segment: &Segment) -> Option<Load> {
+        if segment.p_type(LE) != elf::PT_LOAD {
+            return None;
+        }
+        let (file_offset, file_size) = segment.file_range(LE);
+        let svma = segment.p_vaddr(LE);
+        // A range that wraps around cannot be mapped; dropping it here keeps later sums exact.
+        svma.checked_add(file_size)?;
+        file_offset.checked_add(file_size)?;
+        let executable = segment.p_flags(LE).0 & elf::PF_X.0 != 0;
+        Some(Load { svma, file_offset, file_size, executable })
+    }
+
+    fn offset_of(&self, svma: u64) -> Option<u64> {
+        let distance = svma.checked_sub(self.svma)?;
+        (distance < self.file_size).then(|| self.file_offset + distance)
+    }
+}
+
+/// A symbol table and the strings that its names lie in.
+#[derive(Clone, Copy)]
+struct Symbols<'d> {
+    symbols: &'d [Symbol],
+    strings: &'d [u8],
+}
+
+/// What the dynamic segment points at. The loader trusts it and nothing else, so it is there even
+/// when the section headers are stripped.
+#[derive(Default)]
+struct Dynamic<'d> {
+    strings: &'d [u8],
+    symbols: Option<u64>,
+    hash: Option<u64>,
+    gnu_hash: Option<u64>,
+    needed: Vec<u64>,
+}
+
+/// An x86-64 program or shared object.
+///
+/// Holds the program headers in the two forms that are needed (raw, and the loads with checked
+/// ranges); symbols are read when asked for, in one pass for all names.
+pub struct Elf<'d> {
+    bytes: &'d [u8],
+    segments: &'d [Segment],
+    loads: Vec<Load>,
+    sections: Option<SectionTable<'d, Header>>,
+}
+
+impl<'d> Elf<'d> {
+    /// Checks the headers. The bytes must be aligned to 8, as a mapping or a buffer is.
+    pub fn parse(bytes: &'d [u8]) -> Result<Elf<'d>, ElfError> {
+        let header = parse_header(bytes)?;
+        let count = header.phnum(LE, bytes).map_err(|_| ElfError::BadSegments)? as usize;
+        if count > MAX_SEGMENTS {
+            return Err(ElfError::TooManySegments(count));
+        }
+        let segments = header.program_headers(LE, bytes).map_err(|_| ElfError::BadSegments)?;
+        let loads: Vec<Load> = segments.iter().filter_map(Load::from_segment).collect();
+        if !loads.iter().any(|load| load.executable && load.file_size > 0) {
+            return Err(ElfError::NoCode);
+        }
+        // Stripped or damaged section headers do not stop a program from running.
+        let sections = header.sections(LE, bytes).ok().filter(|sections| !sections.is_empty());
+        Ok(Elf { bytes, segments, loads, sections })
+    }
+
+    /// The GNU build id, read from the notes that are loaded, which `strip` keeps.
+    pub fn build_id(&self) -> Option<&'d [u8]> {
+        self.segments
+            .iter()
+            .filter_map(|segment| segment.notes(LE, self.bytes).ok().flatten())
+            .flatten()
+            .take(MAX_NOTES)
+            .flatten()
+            .find(|note| note.name() == elf::ELF_NOTE_GNU && note.n_type(LE) == elf::NT_GNU_BUILD_ID)
+            .map(|note| note.desc())
+            .filter(|id| !id.is_empty() && id.len() <= MAX_BUILD_ID_BYTES)
+    }
+
+    /// The functions of the wanted names that this file defines, in the order wanted.
+    ///
+    /// One name has several entries where symbol versions have code of their own. The dynamic
+    /// symbols come first, because they are what other objects call; the full table serves names
+    /// that are not exported. A symbol outside the executable segments is data and left out.
+    pub fn functions<'w>(&self, wanted: &[&'w str]) -> Vec<Function<'w>> {
+        let mut index: Vec<(&'w str, usize)> =
+            wanted.iter().enumerate().map(|(at, name)| (*name, at)).collect();
+        index.sort_unstable();
+        let mut found: Vec<Vec<Function<'w>>> = vec![Vec::new(); wanted.len()];
+        let exported = self.section_symbols(elf::SHT_DYNSYM).or_else(|| self.dynamic_symbols());
+        for symbols in [exported, self.section_symbols(elf::SHT_SYMTAB)].into_iter().flatten() {
+            index.retain(|&(_, at)| found[at].is_empty());
+            self.collect(symbols, &index, &mut found);
+        }
+        found.into_iter().flatten().collect()
+    }
+
+    /// Adds the symbols whose name is in `index` (sorted) to the list of that name.
+    fn collect<'w>(
+        &self,
+        table: Symbols<'d>,
+        index: &[(&'w str, usize)],
+        found: &mut [Vec<Function<'w>>],
+    ) {
+        // Longer names are cut here instead of being read: millions of symbols may all point at
+        // the start of one endless string.
+        let longest = index.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for symbol in table.symbols {
+            let kind = symbol.st_type();
+            let ifunc = kind == elf::STT_GNU_IFUNC;
+            if (kind != elf::STT_FUNC && !ifunc) || symbol.is_undefined(LE) {
+                continue;
+            }
+            let Some(name) = string_at(table.strings, u64::from(symbol.st_name(LE)), longest)
+            else {
+                continue;
+            };
+            let Ok(hit) = index.binary_search_by(|(wanted, _)| wanted.as_bytes().cmp(name)) else {
+                continue;
+            };
+            let (name, at) = index[hit];
+            let svma = symbol.st_value(LE);
+            let list = &mut found[at];
+            if list.len() >= MAX_ADDRESSES_PER_NAME || list.iter().any(|known| known.svma == svma) {
+                continue;
+            }
+            if let Some(file_offset) = self.svma_to_file_offset(svma) {
+                list.push(Function { name, svma, file_offset, size: symbol.st_size(LE), ifunc });
+            }
+        }
+    }
+
+    /// Exactly `len` bytes of code, if one executable segment holds them all.
+    pub fn code(&self, svma: u64, len: u64) -> Option<&'d [u8]> {
+        let code = self.code_up_to(svma, len);
+        (code.len() as u64 == len && len > 0).then_some(code)
+    }
+
+    /// The code at an address up to the end of its segment or `max_len`; empty where there is none.
+    pub fn code_up_to(&self, svma: u64, max_len: u64) -> &'d [u8] {
+        let load = self.code_loads().find(|load| load.offset_of(svma).is_some());
+        load.and_then(|load| self.loaded_from(load, svma, max_len)).unwrap_or_default()
+    }
+
+    /// Where an address of code lies in the file: what a uprobe is attached to.
+    pub fn svma_to_file_offset(&self, svma: u64) -> Option<u64> {
+        self.code_loads().find_map(|load| load.offset_of(svma))
+    }
+
+    /// The address that the code at a file offset is linked to.
+    pub fn file_offset_to_svma(&self, file_offset: u64) -> Option<u64> {
+        self.code_loads().find_map(|load| {
+            let distance = file_offset.checked_sub(load.file_offset)?;
+            (distance < load.file_size).then(|| load.svma + distance)
+        })
+    }
+
+    /// The dynamic loader that a program asks for; `None` for static programs and most libraries.
+    pub fn interpreter(&self) -> Option<&'d str> {
+        let bytes = self
+            .segments
+            .iter()
+            .find_map(|segment| segment.interpreter(LE, self.bytes).ok().flatten())?;
+        std::str::from_utf8(bytes).ok().filter(|path| path.len() <= MAX_PATH_BYTES)
+    }
+
+    /// The libraries that the loader brings in for this file (`DT_NEEDED`).
+    pub fn needed(&self) -> Vec<&'d str> {
+        let dynamic = self.dynamic();
+        let names = dynamic.needed.iter();
+        names
+            .filter_map(|&offset| string_at(dynamic.strings, offset, MAX_PATH_BYTES))
+            .filter_map(|name| std::str::from_utf8(name).ok())
+            .collect()
+    }
+
+    fn code_loads(&self) -> impl Iterator<Item = &Load> {
+        self.loads.iter().filter(|load| load.executable)
+    }
+
+    /// The bytes at an address of any segment, up to its end, the end of the file or `max_len`.
+    fn loaded(&self, svma: u64, max_len: u64) -> Option<&'d [u8]> {
+        let load = self.loads.iter().find(|load| load.offset_of(svma).is_some())?;
+        self.loaded_from(load, svma, max_len)
+    }
+
+    fn loaded_from(&self, load: &Load, svma: u64, max_len: u64) -> Option<&'d [u8]> {
+        let start = load.offset_of(svma)?;
+        let end = load.file_offset + load.file_size;
+        let end = end.min(start.saturating_add(max_len)).min(self.bytes.len() as u64);
+        self.bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
+    fn section_symbols(&self, kind: elf::SectionType) -> Option<Symbols<'d>> {
+        let sections = self.sections.as_ref()?;
+        let table = sections.symbols(LE, self.bytes, kind).ok()?;
+        let strings = sections.section(table.string_section()).ok()?.data(LE, self.bytes).ok()?;
+        Some(Symbols { symbols: table.symbols(), strings })
+    }
+
+    /// The dynamic symbols by the dynamic segment; only its hash table tells how many there are.
+    fn dynamic_symbols(&self) -> Option<Symbols<'d>> {
+        let dynamic = self.dynamic();
+        let gnu = dynamic.gnu_hash.and_then(|svma| {
+            let table = GnuHashTable::<Header>::parse(LE, self.loaded(svma, u64::MAX)?).ok()?;
+            table.symbol_table_length(LE)
+        });
+        let sysv = || {
+            let table = self.loaded(dynamic.hash?, u64::MAX)?;
+            Some(HashTable::<Header>::parse(LE, table).ok()?.symbol_table_length())
+        };
+        let count = gnu.or_else(sysv)? as usize;
+        let table = self.loaded(dynamic.symbols?, u64::MAX)?;
+        let (symbols, _) = object::pod::slice_from_bytes::<Symbol>(table, count).ok()?;
+        Some(Symbols { symbols, strings: dynamic.strings })
+    }
+
+    fn dynamic(&self) -> Dynamic<'d> {
+        let entries = self
+            .segments
+            .iter()
+            .find_map(|segment| segment.dynamic(LE, self.bytes).ok().flatten())
+            .unwrap_or_default();
+        let mut dynamic = Dynamic::default();
+        let (mut strings, mut strings_len) = (None, u64::MAX);
+        for entry in entries.iter().take_while(|entry| entry.tag(LE) != elf::DT_NULL) {
+            let value = entry.val(LE);
+            match entry.tag(LE) {
+                elf::DT_STRTAB => strings = Some(value),
+                elf::DT_STRSZ => strings_len = value,
+                elf::DT_SYMTAB => dynamic.symbols = Some(value),
+                elf::DT_HASH => dynamic.hash = Some(value),
+                elf::DT_GNU_HASH => dynamic.gnu_hash = Some(value),
+                elf::DT_NEEDED if dynamic.needed.len() < MAX_NEEDED => dynamic.needed.push(value),
+                _ => {}
+            }
+        }
+        dynamic.strings =
+            strings.and_then(|svma| self.loaded(svma, strings_len)).unwrap_or_default();
+        dynamic
+    }
+}
+
+/// Checks the identification by hand, because each mismatch deserves its own message.
+fn parse_header(bytes: &[u8]) -> Result<&Header, ElfError> {
+    if bytes.len() < size_of::<Header>() || !bytes.starts_with(&elf::ELFMAG) {
+        return Err(ElfError::NotElf);
+    }
+    if bytes[4] != elf::ELFCLASS64.0 {
+        return Err(ElfError::Not64Bit);
+    }
+    if bytes[5] != elf::ELFDATA2LSB.0 {
+        return Err(ElfError::NotLittleEndian);
+    }
+    let header = Header::parse(bytes).map_err(|_| ElfError::NotElf)?;
+    let (machine, kind) = (header.e_machine(LE), header.e_type(LE));
+    if machine != elf::EM_X86_64 {
+        return Err(ElfError::Machine(machine.0));
+    }
+    if kind != elf::ET_EXEC && kind != elf::ET_DYN {
+        return Err(ElfError::Kind(kind.0));
+    }
+    Ok(header)
+}
+
+/// A NUL-terminated string of at most `longest` bytes; `None` where it is longer or not there.
+fn string_at(strings: &[u8], offset: u64, longest: usize) -> Option<&[u8]> {
+    let rest = strings.get(usize::try_from(offset).ok()?..)?;
+    let window = &rest[..rest.len().min(longest + 1)];
+    let end = window.iter().position(|&byte| byte == 0)?;
+    Some(&window[..end])
+}
+
+#[cfg(test)]
+mod tests;

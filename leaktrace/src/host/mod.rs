@@ -1,0 +1,9 @@
+//! Owns what the agent knows about the machine and the processes on it.
+//! Must not know probes, events, or how anything is reported.
+
+pub mod clock;
+pub mod container;
+pub mod doctor;
+pub mod maps;
+mod owner;
+pub mod process;

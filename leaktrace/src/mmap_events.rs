@@ -1,0 +1,206 @@
+//! Owns the kernel's report of every new executable mapping on the host.
+//! Must not know processes, files or symbols.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    os::fd::{AsRawFd, RawFd},
+};
+
+use anyhow::Context as _;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use perf_event_open::{
+    config::{Clock, Cpu, ExtraRecord, Mmap, Opts, Proc, RecordIdFormat, UseBuildId, WakeUp, WakeUpOn},
+    count::Counter,
+    event::sw::Software,
+    sample::{
+        Sampler,
+        record::{Record, mmap::Info},
+    },
+};
+
+use crate::host::maps::{BuildId, Mapping, tidy_path};
+
+/// The most pages of one ring: 128 and its control page are 516 KiB, the amount
+/// of each CPU that `perf_event_mlock_kb` lets anyone lock by default. So no
+/// limit has to be raised.
+pub const RING_PAGES_MAX: u32 = 128;
+
+/// One new executable mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MmapEvent {
+    /// The process that maps.
+    pub tgid: u32,
+    /// Its thread that maps.
+    pub tid: u32,
+    /// When, on `CLOCK_MONOTONIC`: the clock of `bpf_ktime_get_ns`.
+    pub time_ns: Option<u64>,
+    /// What it maps; device and inode are 0 where there is a build id.
+    pub mapping: Mapping,
+}
+
+/// The rings of all CPUs.
+///
+/// One software event that counts nothing is opened on each CPU, for all
+/// processes. Each new mapping wakes the reader at once: mappings are rare
+/// (some per exec), and a file must be opened while its process lives.
+pub struct MmapEvents {
+    samplers: Vec<Sampler>,
+    // Dropping a counter does not close its event while the sampler lives, but
+    // the counter is what says that it is enabled; so both stay.
+    _counters: Vec<Counter>,
+    readiness: Epoll,
+    build_ids: bool,
+    lost: u64,
+    batch: Vec<MmapEvent>,
+}
+
+impl MmapEvents {
+    /// Opens one ring of about `ring_pages` pages (rounded up to a power of two,
+    /// at most `RING_PAGES_MAX`) on each online CPU, and starts.
+    pub fn open(ring_pages: u32) -> anyhow::Result<Self> {
+        let online = fs::read_to_string("/sys/devices/system/cpu/online")
+            .context("failed to read the list of online CPUs")?;
+        let cpus = parse_cpu_list(&online);
+        anyhow::ensure!(!cpus.is_empty(), "no online CPU in {online:?}");
+        // Kernels before 5.12 refuse the flag that asks for build ids.
+        Self::open_on(&cpus, ring_pages, true).or_else(|_| Self::open_on(&cpus, ring_pages, false))
+    }
+
+    fn open_on(cpus: &BTreeSet<u32>, ring_pages: u32, build_ids: bool) -> anyhow::Result<Self> {
+        let ring_pages = ring_pages.clamp(1, RING_PAGES_MAX).next_power_of_two();
+        let exponent = u8::try_from(ring_pages.ilog2()).context("ring too large")?;
+        let options = options(build_ids);
+        let readiness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .context("failed to create an epoll for mapping events")?;
+        let (mut samplers, mut counters) = (Vec::new(), Vec::new());
+        for cpu in cpus {
+            let counter = Counter::new(Software::Dummy, (Proc::ALL, Cpu(*cpu)), &options)
+                .with_context(|| format!("failed to open mapping events on CPU {cpu}"))?;
+            let sampler = counter.sampler(exponent).with_context(|| {
+                format!("failed to map a ring of {ring_pages} pages on CPU {cpu}")
+            })?;
+            watch(&readiness, counter.file(), *cpu)
+                .with_context(|| format!("failed to watch mapping events on CPU {cpu}"))?;
+            counter
+                .enable()
+                .with_context(|| format!("failed to enable mapping events on CPU {cpu}"))?;
+            samplers.push(sampler);
+            counters.push(counter);
+        }
+        Ok(Self {
+            samplers,
+            _counters: counters,
+            readiness,
+            build_ids,
+            lost: 0,
+            batch: Vec::new(),
+        })
+    }
+
+    /// Hands over all that the rings hold, in order of time, without waiting.
+    ///
+    /// A process moves between CPUs, so the order within one ring is not the
+    /// order of its mappings.
+    pub fn drain(&mut self, mut each: impl FnMut(MmapEvent)) {
+        for sampler in &self.samplers {
+            // Only one iterator of a ring may live, and ours never outlives this loop.
+            let Some(records) = sampler.iter() else { continue };
+            // A host that maps without pause must not keep us here: one ring's
+            // worth of the smallest records is the most there can have been.
+            for (_, record) in records.take(RING_PAGES_MAX as usize * 4096 / 72) {
+                match record {
+                    Record::Mmap(record) if record.executable => self.batch.extend(event(&record)),
+                    Record::LostRecords(lost) => self.lost += lost.lost_records,
+                    _ => {}
+                }
+            }
+        }
+        self.batch.sort_by_key(|event| event.time_ns);
+        self.batch.drain(..).for_each(&mut each);
+    }
+
+    /// How many records the kernel dropped because a ring was full. They may
+    /// have been mappings: those processes need a snapshot of their maps.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whether the kernel tells build ids.
+    pub fn has_build_ids(&self) -> bool {
+        self.build_ids
+    }
+}
+
+impl AsRawFd for MmapEvents {
+    /// A descriptor that becomes readable with the next mapping on any CPU; fit
+    /// for tokio's `AsyncFd`.
+    fn as_raw_fd(&self) -> RawFd {
+        self.readiness.0.as_raw_fd()
+    }
+}
+
+/// What is asked of the kernel: executable mappings with time, nothing else.
+fn options(build_ids: bool) -> Opts {
+    Opts {
+        extra_record: ExtraRecord {
+            mmap: Mmap { code: true, ext: Some(UseBuildId(build_ids)), ..Mmap::default() },
+            ..ExtraRecord::default()
+        },
+        record_id_all: true,
+        record_id_format: RecordIdFormat { time: true, ..RecordIdFormat::default() },
+        // A watermark of one byte: records that are no samples wake the reader
+        // by bytes only.
+        wake_up: WakeUp { on: WakeUpOn::Bytes(1), ..WakeUp::default() },
+        timer: Some(Clock::Monotonic),
+        ..Opts::default()
+    }
+}
+
+/// Adds one CPU's event to the common descriptor.
+fn watch(readiness: &Epoll, event: &File, cpu: u32) -> io::Result<()> {
+    Ok(readiness.add(event, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(cpu)))?)
+}
+
+/// Turns a record into an event.
+fn event(record: &perf_event_open::sample::record::mmap::Mmap) -> Option<MmapEvent> {
+    let (path, deleted) = tidy_path(record.file.to_bytes());
+    let (device, inode, build_id) = match record.ext.as_ref().map(|ext| &ext.info) {
+        Some(Info::Device { major, minor, inode, .. }) => ((*major, *minor), *inode, None),
+        Some(Info::BuildId(bytes)) => ((0, 0), 0, BuildId::from_bytes(bytes)),
+        None => ((0, 0), 0, None),
+    };
+    Some(MmapEvent {
+        tgid: record.task.pid,
+        tid: record.task.tid,
+        time_ns: record.record_id.as_ref().and_then(|id| id.time),
+        mapping: Mapping {
+            start: record.addr,
+            end: record.addr.checked_add(record.len)?,
+            file_offset: record.page_offset,
+            device,
+            inode,
+            path,
+            deleted,
+            build_id,
+        },
+    })
+}
+
+/// Parses the kernel's `0-3,8` form; what is not understood is left out.
+fn parse_cpu_list(text: &str) -> BTreeSet<u32> {
+    /// More CPUs than any kernel is built for (`NR_CPUS` is at most 8192).
+    const CPU_MAX: u32 = 8192;
+    let mut cpus = BTreeSet::new();
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.parse::<u32>(), last.parse::<u32>()) {
+            cpus.extend(first..=last.min(CPU_MAX));
+        }
+    }
+    cpus
+}
+
+#[cfg(test)]
+mod tests;

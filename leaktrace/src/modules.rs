@@ -1,0 +1,278 @@
+//! Owns the files behind mappings: each opened once, while a process still lives, and kept.
+//! Must not know symbols, stacks or which processes are of interest.
+
+pub mod elf;
+mod open;
+
+use std::{fs::File, os::unix::fs::MetadataExt as _, sync::Arc};
+
+use rustc_hash::FxHashMap;
+
+use self::elf::Headers;
+use crate::host::maps::{BuildId, Mapping};
+
+
+/// As many files as are held open. A busy host maps some hundred distinct files;
+/// the hard limit of descriptors is rarely below 4096, but the soft one often
+/// is: the session raises it.
+const OPEN_FILES_MAX: usize = 4096;
+
+/// As many modules as are told apart, opened or not; beyond, all share one
+/// without a name. A process can map files under as many names as it likes.
+const MODULES_MAX: usize = 65536;
+
+/// Why a module cannot be symbolized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// The memory has no file: generated code, most likely.
+    NoFile,
+    /// The kernel's own page.
+    Kernel,
+    /// The process ended before the file was opened, and it is not found elsewhere.
+    Gone,
+    /// What is mapped is no regular file.
+    NotRegular,
+    /// Too many files are open already.
+    TooMany,
+}
+
+impl Missing {
+    /// The clause that a report shows.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoFile => "memory without a file",
+            Self::Kernel => "kernel page",
+            Self::Gone => "file gone before it was opened",
+            Self::NotRegular => "not a regular file",
+            Self::TooMany => "too many files open",
+        }
+    }
+}
+
+/// Names a module; never used again for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModuleId(u32);
+
+/// A file that is mapped for execution, or what stands for one.
+#[derive(Debug)]
+pub struct Module {
+    /// Its id.
+    pub id: ModuleId,
+    /// The last part of the path, without control characters.
+    pub name: String,
+    /// The path as the first process saw it, without control characters.
+    pub path: String,
+    /// The build id in lower-case hex: from the file, else from the mapping.
+    pub build_id: Option<String>,
+    /// The file, held open: an unlink or the end of the container does not matter.
+    pub file: Option<Arc<File>>,
+    /// Whether only root can write the file, on this host's own file system.
+    pub trusted: bool,
+    /// Why there is no file, where there is none.
+    pub missing: Option<Missing>,
+}
+
+/// What tells one file from another. Overlay file systems show one file under a
+/// device number per container, so the device is left out; the change time, which
+/// no user can set, makes up for it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct FileKey {
+    inode: u64,
+    size: u64,
+    modified_ns: (i64, i64),
+    changed_ns: (i64, i64),
+    build_id: Option<BuildId>,
+}
+
+/// All modules seen so far.
+#[derive(Default)]
+pub struct Modules {
+    modules: Vec<Arc<Module>>,
+    by_file: FxHashMap<FileKey, ModuleId>,
+    /// Device and inode from `/proc/PID/maps`: exact as long as the file is held,
+    /// because a held inode is not given to another file.
+    by_inode: FxHashMap<((u32, u32), u64), ModuleId>,
+    /// Files that only root can write: another file with the same build id would
+    /// only fool itself.
+    by_trusted_build_id: FxHashMap<BuildId, ModuleId>,
+    by_name: FxHashMap<(Option<BuildId>, String), ModuleId>,
+    open_files: usize,
+    refused_files: u64,
+    refused_modules: u64,
+}
+
+impl Modules {
+    /// The module behind a mapping of a process, opened at the first sight.
+    pub fn resolve(&mut self, pid: u32, mapping: &Mapping) -> ModuleId {
+        if !mapping.is_file() {
+            let missing =
+                if mapping.path.is_empty() { Missing::NoFile } else { Missing::Kernel };
+            return self.unopened(mapping, missing);
+        }
+        if let Some(id) = self.known(mapping) {
+            return id;
+        }
+        match open::mapped_file(pid, mapping) {
+            Ok(file) => self.opened(mapping, file),
+            Err(Missing::Gone) => self.gone(mapping),
+            Err(missing) => self.unopened(mapping, missing),
+        }
+    }
+
+    /// The module of an id.
+    pub fn get(&self, id: ModuleId) -> &Arc<Module> {
+        &self.modules[id.0 as usize]
+    }
+
+    /// How many modules there are.
+    pub fn len(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// Whether there is none yet.
+    pub fn is_empty(&self) -> bool {
+        self.modules.is_empty()
+    }
+
+    /// How many files are held open.
+    pub fn open_files(&self) -> usize {
+        self.open_files
+    }
+
+    /// How many files were not kept because too many are open.
+    pub fn refused_files(&self) -> u64 {
+        self.refused_files
+    }
+
+    /// How many times a mapping got the common module because there are too many.
+    pub fn refused_modules(&self) -> u64 {
+        self.refused_modules
+    }
+
+    /// A module that this mapping surely shows, without a system call.
+    fn known(&self, mapping: &Mapping) -> Option<ModuleId> {
+        let by_inode = || self.by_inode.get(&(mapping.device, mapping.inode)).copied();
+        let by_build_id = || self.by_trusted_build_id.get(mapping.build_id.as_ref()?).copied();
+        (mapping.inode != 0).then(by_inode).flatten().or_else(by_build_id)
+    }
+
+    /// Takes in the very file that is mapped.
+    fn opened(&mut self, mapping: &Mapping, file: File) -> ModuleId {
+        let build_id = Headers::read(&file).ok().and_then(|it| it.build_id(&file));
+        let Ok(status) = file.metadata() else { return self.unopened(mapping, Missing::Gone) };
+        let key = FileKey {
+            inode: status.ino(),
+            size: status.size(),
+            modified_ns: (status.mtime(), status.mtime_nsec()),
+            changed_ns: (status.ctime(), status.ctime_nsec()),
+            build_id,
+        };
+        let id = match self.by_file.get(&key) {
+            Some(id) => *id,
+            None if self.open_files >= OPEN_FILES_MAX => {
+                self.refused_files += 1;
+                return self.unopened(mapping, Missing::TooMany);
+            }
+            None => {
+                let trusted = open::is_trusted(&status, &mapping.path);
+                let Some(id) = self.add(mapping, build_id, Ok((file, trusted))) else {
+                    return self.overflow();
+                };
+                self.open_files += 1;
+                self.by_file.insert(key, id);
+                if let Some(build_id) = build_id {
+                    self.by_name.insert((Some(build_id), mapping.path.clone()), id);
+                    if trusted {
+                        self.by_trusted_build_id.insert(build_id, id);
+                    }
+                }
+                id
+            }
+        };
+        if mapping.inode != 0 && self.by_inode.len() < MODULES_MAX {
+            self.by_inode.insert((mapping.device, mapping.inode), id);
+        }
+        id
+    }
+
+    /// The process is gone: the build id must prove that a file is the one.
+    fn gone(&mut self, mapping: &Mapping) -> ModuleId {
+        if let Some(build_id) = mapping.build_id {
+            let key = (Some(build_id), mapping.path.clone());
+            if let Some(id) = self.by_name.get(&key) {
+                return *id;
+            }
+            if let Some(file) = open::own_file(&mapping.path)
+                && Headers::read(&file).ok().and_then(|it| it.build_id(&file)) == Some(build_id)
+            {
+                return self.opened(mapping, file);
+            }
+        }
+        self.unopened(mapping, Missing::Gone)
+    }
+
+    /// A module that has a name at best.
+    fn unopened(&mut self, mapping: &Mapping, missing: Missing) -> ModuleId {
+        let key = (mapping.build_id, mapping.path.clone());
+        if let Some(id) = self.by_name.get(&key) {
+            return *id;
+        }
+        match self.add(mapping, mapping.build_id, Err(missing)) {
+            Some(id) => {
+                self.by_name.insert(key, id);
+                id
+            }
+            None => self.overflow(),
+        }
+    }
+
+    /// Adds a module, unless there are too many.
+    fn add(
+        &mut self,
+        mapping: &Mapping,
+        build_id: Option<BuildId>,
+        file: Result<(File, bool), Missing>,
+    ) -> Option<ModuleId> {
+        // The last place is the common module's.
+        if self.modules.len() + 1 >= MODULES_MAX {
+            return None;
+        }
+        let path = printable(&mapping.path);
+        let id = ModuleId(u32::try_from(self.modules.len()).ok()?);
+        self.modules.push(Arc::new(Module {
+            id,
+            name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+            build_id: build_id.or(mapping.build_id).map(|it| it.to_string()),
+            path,
+            missing: file.as_ref().err().copied(),
+            trusted: file.as_ref().is_ok_and(|(_, trusted)| *trusted),
+            file: file.ok().map(|(file, _)| Arc::new(file)),
+        }));
+        Some(id)
+    }
+
+    /// The module that stands for all that found no place.
+    fn overflow(&mut self) -> ModuleId {
+        self.refused_modules += 1;
+        let id = ModuleId((MODULES_MAX - 1) as u32);
+        if self.modules.len() < MODULES_MAX {
+            self.modules.push(Arc::new(Module {
+                id,
+                name: String::new(),
+                path: String::new(),
+                build_id: None,
+                file: None,
+                trusted: false,
+                missing: Some(Missing::TooMany),
+            }));
+        }
+        id
+    }
+}
+
+/// A path as a report may show it: names of files can hold line ends and escape
+/// sequences for terminals.
+fn printable(path: &str) -> String {
+    path.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+

@@ -1,0 +1,71 @@
+//! Owns opening the file behind a mapping without being led astray by the process.
+//! Must not know what the file is for.
+
+use std::{
+    fs::{File, Metadata},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
+    sys::stat::Mode,
+};
+
+use super::Missing;
+use crate::host::maps::Mapping;
+
+/// Opens the very file that a living process has mapped.
+pub(super) fn mapped_file(pid: u32, mapping: &Mapping) -> Result<File, Missing> {
+    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    // An O_PATH descriptor opens nothing yet: a device or a pipe is not touched.
+    let handle = nix::fcntl::open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|_| Missing::Gone)?;
+    regular(&handle).ok_or(Missing::NotRegular)
+}
+
+/// Opens a path that a process named in our own root.
+///
+/// Stays on the root's mount: a path into a user's own file system could make us
+/// wait for an answer that never comes. And follows no link of /proc, which could
+/// lead into any process.
+pub(super) fn own_file(path: &str) -> Option<File> {
+    regular(&own_handle(path).ok()?)
+}
+
+/// Whether nobody but root can change or shorten the file: root owns it, others
+/// may not write, and this path of our own root leads to it. Inside a container
+/// root is somebody else.
+pub(super) fn is_trusted(status: &Metadata, path: &str) -> bool {
+    let only_root = status.uid() == 0 && status.mode() & 0o022 == 0;
+    only_root
+        && own_handle(path)
+            .and_then(|handle| Ok(File::from(handle).metadata()))
+            .is_ok_and(|own| {
+                own.is_ok_and(|own| (own.dev(), own.ino()) == (status.dev(), status.ino()))
+            })
+}
+
+fn own_handle(path: &str) -> Result<OwnedFd, Errno> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(AT_FDCWD, path, how)
+}
+
+/// Turns a handle into an open file, if it is a regular file.
+fn regular(handle: &OwnedFd) -> Option<File> {
+    let status = nix::sys::stat::fstat(handle).ok()?;
+    if status.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
+        return None;
+    }
+    // The handle pins the inode, so what is opened is what was checked.
+    std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        .ok()
+}

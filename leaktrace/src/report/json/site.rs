@@ -1,0 +1,60 @@
+//! Owns how an allocation site becomes its line.
+//! Must not know the rest of its process, nor the envelope around the line.
+
+use super::cut::Cuts;
+use super::encode::{Integer, finite};
+use super::line::{AgeBucket, Counts, Frame, ProcessIdentity, Site, SiteIdentity, seconds};
+use super::longest;
+use crate::report::model;
+
+/// The room for a stack comes in steps of this, so that figures that gain a
+/// digit rarely move the cut of a long stack from one report to the next.
+const STACK_STEP_BYTES: usize = 512;
+
+/// All of the line but its stack, which takes the room that is left.
+pub(super) fn body<'a>(
+    cuts: &mut Cuts,
+    process: &model::ProcessIdentity,
+    from: &'a model::Site,
+) -> Site<'a> {
+    let evidence = from.evidence.iter().filter_map(|(name, n)| Some((*name, finite(*n)?)));
+    Site {
+        process: ProcessIdentity::from(process),
+        site: SiteIdentity { id: format!("{:016x}", from.id) },
+        allocator: cuts.text("allocator", &from.allocator, longest::NAME),
+        counts: Counts::from(&from.counts),
+        oldest_age_seconds: seconds(from.oldest_age),
+        age_histogram: cuts.list("age_histogram", &from.age_histogram, longest::AGES, |_, from| {
+            AgeBucket {
+                below_seconds: from.below_seconds.map(Integer),
+                count: Integer(from.count),
+                bytes: Integer(from.bytes),
+            }
+        }),
+        verdict: from.verdict.word(),
+        growth_bytes_per_second: from.growth_bytes_per_second.and_then(finite),
+        evidence: cuts.map("evidence", evidence, longest::EVIDENCE),
+        stack: Vec::new(),
+        stack_truncated: cuts.optional("stack_truncated", &from.stack_truncated, longest::REASON),
+    }
+}
+
+/// Adds as much of both ends of the stack as the line has room for.
+pub(super) fn fill_stack<'a>(
+    site: &mut Site<'a>,
+    cuts: &mut Cuts,
+    from: &'a model::Site,
+    room: usize,
+) {
+    let room = room / STACK_STEP_BYTES * STACK_STEP_BYTES;
+    site.stack = cuts.list("stack", &from.stack, room, |cuts, from| Frame {
+        function: cuts.optional("function", &from.function, longest::FUNCTION),
+        file: cuts.optional("file", &from.file, longest::PATH),
+        line: from.line,
+        module: cuts.optional("module", &from.module, longest::NAME),
+        build_id: cuts.optional("build_id", &from.build_id, longest::WORD),
+        address: format!("{:#x}", from.address),
+        inlined: from.inlined,
+        unresolved: cuts.optional("unresolved", &from.unresolved, longest::REASON),
+    });
+}

@@ -1,0 +1,14 @@
+//! Owns the report: its model, and what each sink makes of it.
+//! Must not know the kernel, files, clocks or how any figure came about.
+
+pub mod json;
+pub mod model;
+pub mod text;
+
+mod escape;
+mod units;
+
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod samples;
