@@ -5,7 +5,8 @@
 //! traced processes, not to us. What is malformed beyond the headers counts as absent: a broken
 //! note must not hide the functions.
 
-use std::fmt;
+mod error;
+mod load;
 
 use object::LittleEndian;
 use object::elf;
@@ -13,6 +14,9 @@ use object::read::elf::{
     Dyn as _, FileHeader as _, GnuHashTable, HashTable, ProgramHeader as _, SectionHeader as _,
     SectionTable, Sym as _,
 };
+
+pub use self::error::ElfError;
+use self::load::Load;
 
 /// The one layout that is read here: 64-bit, little endian.
 type Header = elf::FileHeader64<LittleEndian>;
@@ -32,54 +36,10 @@ const MAX_NOTES: usize = 1024;
 const MAX_BUILD_ID_BYTES: usize = 64;
 /// One address per symbol version with code of its own; in glibc 2.36 each allocator name has one.
 const MAX_ADDRESSES_PER_NAME: usize = 8;
-/// Chromium, the extreme, needs about 60 libraries.
+/// Large programs need some dozens of libraries directly.
 const MAX_NEEDED: usize = 512;
 /// PATH_MAX: no path or library name beyond it can be opened.
 const MAX_PATH_BYTES: usize = 4096;
-
-/// Why bytes are not an ELF file that can be traced. The caller adds the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ElfError {
-    /// The magic number is missing, or the file ends within the header.
-    NotElf,
-    /// A 32-bit file.
-    Not64Bit,
-    /// A big-endian file.
-    NotLittleEndian,
-    /// Another processor than x86-64, with its `e_machine`.
-    Machine(u16),
-    /// Neither a program nor a shared object, with its `e_type`.
-    Kind(u16),
-    /// More program headers than any linker writes.
-    TooManySegments(usize),
-    /// The program headers lie outside the file or have a wrong size or alignment.
-    BadSegments,
-    /// No executable segment: a debug file or data, nothing to probe.
-    NoCode,
-}
-
-impl fmt::Display for ElfError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotElf => write!(f, "not an ELF file"),
-            Self::Not64Bit => write!(f, "a 32-bit ELF file; only x86-64 is supported"),
-            Self::NotLittleEndian => write!(f, "a big-endian ELF file; only x86-64 is supported"),
-            Self::Machine(machine) => {
-                write!(f, "an ELF file for machine {machine}; only x86-64 (62) is supported")
-            }
-            Self::Kind(kind) => {
-                write!(f, "an ELF file of type {kind}; only programs and shared objects are probed")
-            }
-            Self::TooManySegments(count) => {
-                write!(f, "{count} program headers; at most {MAX_SEGMENTS} are read")
-            }
-            Self::BadSegments => write!(f, "damaged program headers"),
-            Self::NoCode => write!(f, "no executable segment"),
-        }
-    }
-}
-
-impl std::error::Error for ElfError {}
 
 /// A function symbol, with the offset that a uprobe takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,35 +54,6 @@ pub struct Function<'w> {
     pub size: u64,
     /// Whether the address is a resolver, run once at load, instead of the function.
     pub ifunc: bool,
-}
-
-/// The file-backed part of one PT_LOAD.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    svma: u64,
-    file_offset: u64,
-    file_size: u64,
-    executable: bool,
-}
-
-impl Load {
-    fn from_segment(segment: &Segment) -> Option<Load> {
-        if segment.p_type(LE) != elf::PT_LOAD {
-            return None;
-        }
-        let (file_offset, file_size) = segment.file_range(LE);
-        let svma = segment.p_vaddr(LE);
-        // A range that wraps around cannot be mapped; dropping it here keeps later sums exact.
-        svma.checked_add(file_size)?;
-        file_offset.checked_add(file_size)?;
-        let executable = segment.p_flags(LE).0 & elf::PF_X.0 != 0;
-        Some(Load { svma, file_offset, file_size, executable })
-    }
-
-    fn offset_of(&self, svma: u64) -> Option<u64> {
-        let distance = svma.checked_sub(self.svma)?;
-        (distance < self.file_size).then(|| self.file_offset + distance)
-    }
 }
 
 /// A symbol table and the strings that its names lie in.
@@ -162,14 +93,27 @@ impl<'d> Elf<'d> {
         if count > MAX_SEGMENTS {
             return Err(ElfError::TooManySegments(count));
         }
-        let segments = header.program_headers(LE, bytes).map_err(|_| ElfError::BadSegments)?;
+        let segments = header
+            .program_headers(LE, bytes)
+            .map_err(|_| ElfError::BadSegments)?;
         let loads: Vec<Load> = segments.iter().filter_map(Load::from_segment).collect();
-        if !loads.iter().any(|load| load.executable && load.file_size > 0) {
+        if !loads
+            .iter()
+            .any(|load| load.executable && load.file_size > 0)
+        {
             return Err(ElfError::NoCode);
         }
         // Stripped or damaged section headers do not stop a program from running.
-        let sections = header.sections(LE, bytes).ok().filter(|sections| !sections.is_empty());
-        Ok(Elf { bytes, segments, loads, sections })
+        let sections = header
+            .sections(LE, bytes)
+            .ok()
+            .filter(|sections| !sections.is_empty());
+        Ok(Elf {
+            bytes,
+            segments,
+            loads,
+            sections,
+        })
     }
 
     /// The GNU build id, read from the notes that are loaded, which `strip` keeps.
@@ -180,7 +124,9 @@ impl<'d> Elf<'d> {
             .flatten()
             .take(MAX_NOTES)
             .flatten()
-            .find(|note| note.name() == elf::ELF_NOTE_GNU && note.n_type(LE) == elf::NT_GNU_BUILD_ID)
+            .find(|note| {
+                note.name() == elf::ELF_NOTE_GNU && note.n_type(LE) == elf::NT_GNU_BUILD_ID
+            })
             .map(|note| note.desc())
             .filter(|id| !id.is_empty() && id.len() <= MAX_BUILD_ID_BYTES)
     }
@@ -191,13 +137,24 @@ impl<'d> Elf<'d> {
     /// symbols come first, because they are what other objects call; the full table serves names
     /// that are not exported. A symbol outside the executable segments is data and left out.
     pub fn functions<'w>(&self, wanted: &[&'w str]) -> Vec<Function<'w>> {
-        let mut index: Vec<(&'w str, usize)> =
-            wanted.iter().enumerate().map(|(at, name)| (*name, at)).collect();
+        let mut index: Vec<(&'w str, usize)> = wanted
+            .iter()
+            .enumerate()
+            .map(|(at, name)| (*name, at))
+            .collect();
         index.sort_unstable();
         let mut found: Vec<Vec<Function<'w>>> = vec![Vec::new(); wanted.len()];
-        let exported = self.section_symbols(elf::SHT_DYNSYM).or_else(|| self.dynamic_symbols());
-        for symbols in [exported, self.section_symbols(elf::SHT_SYMTAB)].into_iter().flatten() {
+        let exported = self
+            .section_symbols(elf::SHT_DYNSYM)
+            .or_else(|| self.dynamic_symbols());
+        for symbols in [exported, self.section_symbols(elf::SHT_SYMTAB)]
+            .into_iter()
+            .flatten()
+        {
             index.retain(|&(_, at)| found[at].is_empty());
+            if index.is_empty() {
+                break;
+            }
             self.collect(symbols, &index, &mut found);
         }
         found.into_iter().flatten().collect()
@@ -233,7 +190,13 @@ impl<'d> Elf<'d> {
                 continue;
             }
             if let Some(file_offset) = self.svma_to_file_offset(svma) {
-                list.push(Function { name, svma, file_offset, size: symbol.st_size(LE), ifunc });
+                list.push(Function {
+                    name,
+                    svma,
+                    file_offset,
+                    size: symbol.st_size(LE),
+                    ifunc,
+                });
             }
         }
     }
@@ -246,8 +209,11 @@ impl<'d> Elf<'d> {
 
     /// The code at an address up to the end of its segment or `max_len`; empty where there is none.
     pub fn code_up_to(&self, svma: u64, max_len: u64) -> &'d [u8] {
-        let load = self.code_loads().find(|load| load.offset_of(svma).is_some());
-        load.and_then(|load| self.loaded_from(load, svma, max_len)).unwrap_or_default()
+        let load = self
+            .code_loads()
+            .find(|load| load.offset_of(svma).is_some());
+        load.and_then(|load| self.loaded_from(load, svma, max_len))
+            .unwrap_or_default()
     }
 
     /// Where an address of code lies in the file: what a uprobe is attached to.
@@ -265,11 +231,14 @@ impl<'d> Elf<'d> {
 
     /// The dynamic loader that a program asks for; `None` for static programs and most libraries.
     pub fn interpreter(&self) -> Option<&'d str> {
-        let bytes = self
+        // Only the first one, like the kernel, and cut to a path's length: a thousand of these
+        // headers could each span the file.
+        let segment = self
             .segments
             .iter()
-            .find_map(|segment| segment.interpreter(LE, self.bytes).ok().flatten())?;
-        std::str::from_utf8(bytes).ok().filter(|path| path.len() <= MAX_PATH_BYTES)
+            .find(|segment| segment.p_type(LE) == elf::PT_INTERP)?;
+        let path = string_at(segment.data(LE, self.bytes).ok()?, 0, MAX_PATH_BYTES)?;
+        std::str::from_utf8(path).ok()
     }
 
     /// The libraries that the loader brings in for this file (`DT_NEEDED`).
@@ -288,22 +257,35 @@ impl<'d> Elf<'d> {
 
     /// The bytes at an address of any segment, up to its end, the end of the file or `max_len`.
     fn loaded(&self, svma: u64, max_len: u64) -> Option<&'d [u8]> {
-        let load = self.loads.iter().find(|load| load.offset_of(svma).is_some())?;
+        let load = self
+            .loads
+            .iter()
+            .find(|load| load.offset_of(svma).is_some())?;
         self.loaded_from(load, svma, max_len)
     }
 
     fn loaded_from(&self, load: &Load, svma: u64, max_len: u64) -> Option<&'d [u8]> {
         let start = load.offset_of(svma)?;
         let end = load.file_offset + load.file_size;
-        let end = end.min(start.saturating_add(max_len)).min(self.bytes.len() as u64);
-        self.bytes.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+        let end = end
+            .min(start.saturating_add(max_len))
+            .min(self.bytes.len() as u64);
+        self.bytes
+            .get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
     }
 
     fn section_symbols(&self, kind: elf::SectionType) -> Option<Symbols<'d>> {
         let sections = self.sections.as_ref()?;
         let table = sections.symbols(LE, self.bytes, kind).ok()?;
-        let strings = sections.section(table.string_section()).ok()?.data(LE, self.bytes).ok()?;
-        Some(Symbols { symbols: table.symbols(), strings })
+        let strings = sections
+            .section(table.string_section())
+            .ok()?
+            .data(LE, self.bytes)
+            .ok()?;
+        Some(Symbols {
+            symbols: table.symbols(),
+            strings,
+        })
     }
 
     /// The dynamic symbols by the dynamic segment; only its hash table tells how many there are.
@@ -315,12 +297,19 @@ impl<'d> Elf<'d> {
         });
         let sysv = || {
             let table = self.loaded(dynamic.hash?, u64::MAX)?;
-            Some(HashTable::<Header>::parse(LE, table).ok()?.symbol_table_length())
+            Some(
+                HashTable::<Header>::parse(LE, table)
+                    .ok()?
+                    .symbol_table_length(),
+            )
         };
         let count = gnu.or_else(sysv)? as usize;
         let table = self.loaded(dynamic.symbols?, u64::MAX)?;
         let (symbols, _) = object::pod::slice_from_bytes::<Symbol>(table, count).ok()?;
-        Some(Symbols { symbols, strings: dynamic.strings })
+        Some(Symbols {
+            symbols,
+            strings: dynamic.strings,
+        })
     }
 
     fn dynamic(&self) -> Dynamic<'d> {
@@ -331,7 +320,10 @@ impl<'d> Elf<'d> {
             .unwrap_or_default();
         let mut dynamic = Dynamic::default();
         let (mut strings, mut strings_len) = (None, u64::MAX);
-        for entry in entries.iter().take_while(|entry| entry.tag(LE) != elf::DT_NULL) {
+        for entry in entries
+            .iter()
+            .take_while(|entry| entry.tag(LE) != elf::DT_NULL)
+        {
             let value = entry.val(LE);
             match entry.tag(LE) {
                 elf::DT_STRTAB => strings = Some(value),
@@ -343,8 +335,9 @@ impl<'d> Elf<'d> {
                 _ => {}
             }
         }
-        dynamic.strings =
-            strings.and_then(|svma| self.loaded(svma, strings_len)).unwrap_or_default();
+        dynamic.strings = strings
+            .and_then(|svma| self.loaded(svma, strings_len))
+            .unwrap_or_default();
         dynamic
     }
 }

@@ -13,10 +13,12 @@
 //!   writes them.
 //!
 //! Residual: code outside the symbol (a `.cold` part, a second label in assembler source) could
-//! jump in. No allocator that we know does; a call would then be counted twice or not at all,
+//! jump in. Nothing in glibc 2.36 does; a call would then be counted twice or not at all,
 //! but nothing in the target breaks, because the boundary holds all the same. Indirect jumps are
 //! accepted only through one fixed slot (a tail call through the GOT): any other may be a jump
 //! table whose targets are unknown, and then the entry is kept.
+
+mod cost;
 
 use std::fmt::Write as _;
 
@@ -25,17 +27,24 @@ use iced_x86::{
     IntelFormatter, OpAccess, OpKind, Register,
 };
 
+pub use self::cost::CostClass;
+use self::cost::{cost_class, hazard};
+
 /// Compilers test at most a handful of conditions before the first push or branch.
 const MAX_PREFIX_INSTRUCTIONS: usize = 16;
-/// The largest allocator function known is below 8 KiB; decoding 64 KiB takes about a millisecond.
+/// The entry functions of glibc 2.36 stay below 2 KiB; 64 KiB decode in about a millisecond.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How much is searched for jumps back where the symbol states no size.
 pub const MAX_UNSIZED_BYTES: usize = 4096;
-/// The page size; the kernel does not rewrite a nop that crosses a page.
-const PAGE_BYTES: u64 = 4096;
 /// Where the System V calling convention passes integer arguments.
-const ARGUMENTS: [Register; 6] =
-    [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
+const ARGUMENTS: [Register; 6] = [
+    Register::RDI,
+    Register::RSI,
+    Register::RDX,
+    Register::RCX,
+    Register::R8,
+    Register::R9,
+];
 
 /// A function as its file has it.
 #[derive(Clone, Copy, Debug)]
@@ -72,18 +81,6 @@ impl Need {
         let (Need::Registers(count) | Need::RegistersAndReturn(count)) = self;
         &ARGUMENTS[..usize::from(count).min(ARGUMENTS.len())]
     }
-}
-
-/// How the kernel runs the probed instruction, which is most of what a probe costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CostClass {
-    /// Emulated by every kernel since 5.0.
-    Emulated,
-    /// A 5-byte nop: single-stepped before 6.18, a system call on 6.18 (the cheapest of all);
-    /// kernels under development emulate it and rewrite a 10-byte nop instead.
-    Nop5,
-    /// Single-stepped out of line.
-    Stepped,
 }
 
 /// Where to probe a function, and why there.
@@ -136,7 +133,10 @@ struct BodyFacts {
 /// An emulated instruction is preferred to a 5-byte nop: it costs 0.2 µs more on 6.18 and later,
 /// but 0.6 µs less (bare metal) on everything older.
 pub fn choose(function: FunctionCode<'_>, need: Need) -> Placement {
-    let Some(entry) = steps(function).next().filter(|step| !step.instruction.is_invalid()) else {
+    let Some(entry) = steps(function)
+        .next()
+        .filter(|step| !step.instruction.is_invalid())
+    else {
         return Placement {
             offset: 0,
             class: CostClass::Stepped,
@@ -170,7 +170,11 @@ pub fn choose(function: FunctionCode<'_>, need: Need) -> Placement {
         class: candidate.class,
         instruction: intel(&candidate.instruction),
         why,
-        hazard: if candidate.offset == 0 { hazard(entry.bytes) } else { None },
+        hazard: if candidate.offset == 0 {
+            hazard(entry.bytes)
+        } else {
+            None
+        },
     }
 }
 
@@ -187,7 +191,12 @@ fn candidate_behind(function: FunctionCode<'_>, need: Need) -> Result<Candidate,
         }
         let class = cost_class(step.bytes, function.svma.wrapping_add(at as u64));
         let instruction = step.instruction;
-        let candidate = Candidate { offset: at, end: step.end(), class, instruction };
+        let candidate = Candidate {
+            offset: at,
+            end: step.end(),
+            class,
+            instruction,
+        };
         match class {
             CostClass::Emulated => return Ok(candidate),
             CostClass::Nop5 => nop = nop.or(Some(candidate)),
@@ -212,13 +221,20 @@ fn harm(
         return Some(String::from("control may leave"));
     }
     let used = info.info(instruction);
-    for register in used.used_registers().iter().filter(|used| writes(used.access())) {
+    for register in used
+        .used_registers()
+        .iter()
+        .filter(|used| writes(used.access()))
+    {
         let full = register.register().full_register();
         if full == Register::RSP {
             return Some(String::from("rsp changes"));
         }
         if need.arguments().contains(&full) {
-            return Some(format!("{} is overwritten", format!("{full:?}").to_lowercase()));
+            return Some(format!(
+                "{} is overwritten",
+                format!("{full:?}").to_lowercase()
+            ));
         }
     }
     // The return address lies there; nothing finer is needed, since compilers move rsp first.
@@ -243,15 +259,22 @@ fn prove(
     candidate: Candidate,
 ) -> Result<(Candidate, String), String> {
     if function.bytes.len() > MAX_BODY_BYTES {
-        return Err(format!("a body above {} KiB is not searched", MAX_BODY_BYTES / 1024));
+        return Err(format!(
+            "a body above {} KiB is not searched",
+            MAX_BODY_BYTES / 1024
+        ));
     }
     let facts = body_facts(function, candidate.end);
     let offset = candidate.offset;
     if let Some(from) = facts.jumps_in {
-        return Err(format!("+{from:#x} jumps back to before the end of +{offset:#x}"));
+        return Err(format!(
+            "+{from:#x} jumps back to before the end of +{offset:#x}"
+        ));
     }
     if let Some(from) = facts.loops_to_entry {
-        return Err(format!("+{from:#x} jumps back to the entry, which fires again in any case"));
+        return Err(format!(
+            "+{from:#x} jumps back to the entry, which fires again in any case"
+        ));
     }
     let mut why = String::from("straight line from the entry");
     for register in need.arguments() {
@@ -259,14 +282,22 @@ fn prove(
     }
     why.push_str(" and rsp intact, ");
     if function.extent == Extent::Unknown {
-        let _ = write!(why, "size unknown: no jump back in {} bytes", function.bytes.len());
+        let _ = write!(
+            why,
+            "size unknown: no jump back in {} bytes",
+            function.bytes.len()
+        );
         return Ok((candidate, why));
     }
     if let Some(at) = facts.undecodable {
-        return Err(format!("bytes at +{at:#x} do not decode and may hide a jump to +{offset:#x}"));
+        return Err(format!(
+            "bytes at +{at:#x} do not decode and may hide a jump to +{offset:#x}"
+        ));
     }
     if let Some(from) = facts.unknown_jump {
-        return Err(format!("the indirect jump at +{from:#x} may lead to +{offset:#x}"));
+        return Err(format!(
+            "the indirect jump at +{from:#x} may lead to +{offset:#x}"
+        ));
     }
     why.push_str("no jump back in the body");
     Ok((candidate, why))
@@ -312,39 +343,12 @@ fn steps<'d>(function: FunctionCode<'d>) -> impl Iterator<Item = Step<'d>> {
         let at = decoder.position();
         let instruction = decoder.decode();
         let bytes = bytes.get(at..decoder.position()).unwrap_or_default();
-        Some(Step { at, bytes, instruction })
+        Some(Step {
+            at,
+            bytes,
+            instruction,
+        })
     })
-}
-
-/// How the kernel would run an instruction.
-///
-/// Only forms without prefix count as emulated (but for `push r8` to `r15`): with prefixes, the
-/// kernel emulates some, steps others and refuses the rest, by version.
-/// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/uprobes.c>, `branch_setup_xol_ops`
-/// and `push_setup_xol_ops`; the nop: v6.18, `can_optimize`.
-fn cost_class(bytes: &[u8], svma: u64) -> CostClass {
-    match bytes {
-        // nop; push r64; push r8 to r15.
-        [0x90] | [0x50..=0x57] | [0x41, 0x50..=0x57] => CostClass::Emulated,
-        // jmp rel8; jcc rel8; jcc rel32; jmp and call rel32.
-        [0xeb | 0x70..=0x7f, _]
-        | [0x0f, 0x80..=0x8f, _, _, _, _]
-        | [0xe8 | 0xe9, _, _, _, _] => CostClass::Emulated,
-        [0x0f, 0x1f, 0x44, 0x00, 0x00] if svma % PAGE_BYTES <= PAGE_BYTES - 5 => CostClass::Nop5,
-        _ => CostClass::Stepped,
-    }
-}
-
-/// Entries that the kernel would run wrongly, or that are no code of the function's own.
-fn hazard(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [0xcc | 0xf1, ..] | [0xcd, ..] => Some("the entry is a breakpoint"),
-        // The kernel looks at the opcode 0x90 alone and takes `xchg r8, rax` for a nop.
-        [0x41 | 0x43 | 0x45 | 0x47 | 0x49 | 0x4b | 0x4d | 0x4f, 0x90] => {
-            Some("the kernel would skip the entry, xchg with r8, as if it were a nop")
-        }
-        _ => None,
-    }
 }
 
 fn intel(instruction: &Instruction) -> String {

@@ -6,14 +6,25 @@ use super::*;
 const FREE: Need = Need::Registers(1);
 
 fn choose_at(svma: u64, bytes: &[u8], extent: Extent, need: Need) -> Placement {
-    choose(FunctionCode { bytes, svma, extent }, need)
+    choose(
+        FunctionCode {
+            bytes,
+            svma,
+            extent,
+        },
+        need,
+    )
 }
 
 /// The one check: the code, and the offset, class and reason that must come out.
 #[track_caller]
 fn check(bytes: &[u8], need: Need, offset: u64, class: CostClass, why: &str) {
     let placement = choose_at(0x9000, bytes, Extent::Whole, need);
-    assert_eq!((placement.offset, placement.class), (offset, class), "{placement:?}");
+    assert_eq!(
+        (placement.offset, placement.class),
+        (offset, class),
+        "{placement:?}"
+    );
     assert!(placement.why.contains(why), "{placement:?}");
     assert_eq!(placement.hazard, None);
 }
@@ -22,7 +33,13 @@ fn check(bytes: &[u8], need: Need, offset: u64, class: CostClass, why: &str) {
 #[test]
 fn takes_the_branch_behind_a_dear_entry() {
     let code = [0x48, 0x85, 0xff, 0x74, 0x02, 0x53, 0x5b, 0xc3];
-    check(&code, FREE, 3, CostClass::Emulated, "straight line from the entry, rdi and rsp intact");
+    check(
+        &code,
+        FREE,
+        3,
+        CostClass::Emulated,
+        "straight line from the entry, rdi and rsp intact",
+    );
     let placement = choose_at(0x9000, &code, Extent::Whole, FREE);
     assert_eq!(placement.instruction, "je 0x9007");
 }
@@ -30,8 +47,19 @@ fn takes_the_branch_behind_a_dear_entry() {
 /// What glibc's malloc begins with.
 #[test]
 fn takes_an_emulated_entry() {
-    for code in [&[0x55, 0xc3][..], &[0x41, 0x54, 0xc3], &[0xe9, 0, 0, 0, 0], &[0x90, 0xc3]] {
-        check(code, Need::RegistersAndReturn(3), 0, CostClass::Emulated, "itself is emulated");
+    for code in [
+        &[0x55, 0xc3][..],
+        &[0x41, 0x54, 0xc3],
+        &[0xe9, 0, 0, 0, 0],
+        &[0x90, 0xc3],
+    ] {
+        check(
+            code,
+            Need::RegistersAndReturn(3),
+            0,
+            CostClass::Emulated,
+            "itself is emulated",
+        );
     }
 }
 
@@ -39,14 +67,26 @@ fn takes_an_emulated_entry() {
 #[test]
 fn passes_endbr64() {
     let code = [0xf3, 0x0f, 0x1e, 0xfa, 0x55, 0xc3];
-    check(&code, Need::RegistersAndReturn(6), 4, CostClass::Emulated, "no jump back");
+    check(
+        &code,
+        Need::RegistersAndReturn(6),
+        4,
+        CostClass::Emulated,
+        "no jump back",
+    );
 }
 
 /// A loop into the straight line would fire the probe twice for one call.
 #[test]
 fn rejects_a_jump_back_in() {
     let code = [0x48, 0x85, 0xff, 0x74, 0x02, 0xff, 0xc8, 0x75, 0xfa, 0xc3];
-    check(&code, FREE, 0, CostClass::Stepped, "+0x7 jumps back to before the end of +0x3");
+    check(
+        &code,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "+0x7 jumps back to before the end of +0x3",
+    );
     // Into the middle of the candidate itself.
     let code = [0x48, 0x85, 0xff, 0x74, 0x02, 0xff, 0xc8, 0x75, 0xfb, 0xc3];
     check(&code, FREE, 0, CostClass::Stepped, "+0x7 jumps back");
@@ -59,9 +99,17 @@ fn rejects_a_jump_back_in() {
 #[test]
 fn rejects_a_loop_to_the_entry() {
     let code = [0x48, 0x85, 0xff, 0x74, 0x02, 0xff, 0xc8, 0x75, 0xf7, 0xc3];
-    check(&code, FREE, 0, CostClass::Stepped, "+0x7 jumps back to the entry");
+    check(
+        &code,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "+0x7 jumps back to the entry",
+    );
     // A call to the entry is a call.
-    let code = [0x48, 0x85, 0xff, 0x74, 0x05, 0xe8, 0xf6, 0xff, 0xff, 0xff, 0xc3];
+    let code = [
+        0x48, 0x85, 0xff, 0x74, 0x05, 0xe8, 0xf6, 0xff, 0xff, 0xff, 0xc3,
+    ];
     check(&code, FREE, 3, CostClass::Emulated, "no jump back");
 }
 
@@ -77,13 +125,37 @@ fn rejects_an_overwritten_argument() {
         // rep stosb.
         &[0xf3, 0xaa, 0x55, 0xc3],
     ] {
-        check(code, FREE, 0, CostClass::Stepped, "entry kept: rdi is overwritten at +0x0");
+        check(
+            code,
+            FREE,
+            0,
+            CostClass::Stepped,
+            "entry kept: rdi is overwritten at +0x0",
+        );
     }
-    check(&[0x48, 0x89, 0xf7, 0x55, 0xc3], Need::Registers(0), 3, CostClass::Emulated, "");
+    check(
+        &[0x48, 0x89, 0xf7, 0x55, 0xc3],
+        Need::Registers(0),
+        3,
+        CostClass::Emulated,
+        "",
+    );
     // mul writes rdx, as in glibc's reallocarray.
     let code = [0x48, 0x89, 0xf0, 0x48, 0xf7, 0xe2, 0x70, 0x00, 0xc3];
-    check(&code, Need::RegistersAndReturn(3), 0, CostClass::Stepped, "rdx is overwritten at +0x3");
-    check(&code, Need::RegistersAndReturn(2), 6, CostClass::Emulated, "");
+    check(
+        &code,
+        Need::RegistersAndReturn(3),
+        0,
+        CostClass::Stepped,
+        "rdx is overwritten at +0x3",
+    );
+    check(
+        &code,
+        Need::RegistersAndReturn(2),
+        6,
+        CostClass::Emulated,
+        "",
+    );
 }
 
 /// The walker and the return probe need the return address at [rsp].
@@ -92,9 +164,21 @@ fn rejects_a_changed_stack() {
     let sub = [0x48, 0x83, 0xec, 0x18, 0x53, 0xc3];
     check(&sub, FREE, 0, CostClass::Stepped, "rsp changes at +0x0");
     let push_immediate = [0x6a, 0x01, 0x53, 0xc3];
-    check(&push_immediate, FREE, 0, CostClass::Stepped, "rsp changes at +0x0");
+    check(
+        &push_immediate,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "rsp changes at +0x0",
+    );
     let store = [0x48, 0x89, 0x3c, 0x24, 0x53, 0xc3];
-    check(&store, FREE, 0, CostClass::Stepped, "the stack is written at +0x0");
+    check(
+        &store,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "the stack is written at +0x0",
+    );
 }
 
 /// Behind a call, return, interrupt or system call nothing is proven.
@@ -111,7 +195,13 @@ fn rejects_what_may_not_be_reached() {
         &[0xe3, 0x00, 0x53],
     ] {
         let code = [&[0x31, 0xc0], code].concat();
-        check(&code, FREE, 0, CostClass::Stepped, "control may leave at +0x2");
+        check(
+            &code,
+            FREE,
+            0,
+            CostClass::Stepped,
+            "control may leave at +0x2",
+        );
     }
 }
 
@@ -119,17 +209,41 @@ fn rejects_what_may_not_be_reached() {
 #[test]
 fn rejects_undecodable_bytes() {
     let code = [0x48, 0x85, 0xff, 0x74, 0x01, 0xc3, 0x06];
-    check(&code, FREE, 0, CostClass::Stepped, "bytes at +0x6 do not decode");
-    check(&[0x31, 0xc0, 0x06, 0x53], FREE, 0, CostClass::Stepped, "bytes at +0x2 do not decode");
+    check(
+        &code,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "bytes at +0x6 do not decode",
+    );
+    check(
+        &[0x31, 0xc0, 0x06, 0x53],
+        FREE,
+        0,
+        CostClass::Stepped,
+        "bytes at +0x2 do not decode",
+    );
     let cut = [0x31, 0xc0, 0x48, 0x85];
-    check(&cut, FREE, 0, CostClass::Stepped, "bytes at +0x2 do not decode");
+    check(
+        &cut,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "bytes at +0x2 do not decode",
+    );
 }
 
 /// A jump table could lead anywhere; a jump through one slot is a tail call.
 #[test]
 fn tells_jump_tables_from_tail_calls() {
     let through_register = [0x48, 0x85, 0xff, 0x74, 0x02, 0xff, 0xe0, 0xc3];
-    check(&through_register, FREE, 0, CostClass::Stepped, "the indirect jump at +0x5 may lead");
+    check(
+        &through_register,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "the indirect jump at +0x5 may lead",
+    );
     let through_slot = [0x48, 0x85, 0xff, 0x74, 0x06, 0xff, 0x25, 0, 0, 0, 0, 0xc3];
     check(&through_slot, FREE, 3, CostClass::Emulated, "no jump back");
 }
@@ -140,7 +254,12 @@ fn says_when_the_size_is_unknown() {
     let code = [0x48, 0x85, 0xff, 0x74, 0x01, 0xc3, 0x06];
     let placement = choose_at(0x9000, &code, Extent::Unknown, FREE);
     assert_eq!(placement.offset, 3);
-    assert!(placement.why.contains("size unknown: no jump back in 7 bytes"), "{placement:?}");
+    assert!(
+        placement
+            .why
+            .contains("size unknown: no jump back in 7 bytes"),
+        "{placement:?}"
+    );
     let back = [0x48, 0x85, 0xff, 0x74, 0x02, 0xff, 0xc8, 0x75, 0xfa, 0xc3];
     assert_eq!(choose_at(0x9000, &back, Extent::Unknown, FREE).offset, 0);
 }
@@ -163,7 +282,13 @@ fn ranks_the_five_byte_nop() {
 #[test]
 fn does_not_count_on_prefixed_forms() {
     let code = [0x66, 0x90, 0xf2, 0xe9, 0, 0, 0, 0, 0x53, 0xc3];
-    check(&code, FREE, 0, CostClass::Stepped, "control may leave at +0x2");
+    check(
+        &code,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "control may leave at +0x2",
+    );
     check(&[0x66, 0x90, 0x53, 0xc3], FREE, 2, CostClass::Emulated, "");
 }
 
@@ -172,17 +297,35 @@ fn does_not_count_on_prefixed_forms() {
 fn gives_up_within_limits() {
     let mut far = [0x31, 0xc0].repeat(MAX_PREFIX_INSTRUCTIONS);
     far.extend([0x53, 0xc3]);
-    check(&far, FREE, 0, CostClass::Stepped, "no emulated instruction near the entry");
+    check(
+        &far,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "no emulated instruction near the entry",
+    );
     check(&far[2..], FREE, 30, CostClass::Emulated, "no jump back");
     let mut large = vec![0x48, 0x85, 0xff, 0x74, 0x02];
     large.resize(MAX_BODY_BYTES + 1, 0x90);
-    check(&large, FREE, 0, CostClass::Stepped, "a body above 64 KiB is not searched");
+    check(
+        &large,
+        FREE,
+        0,
+        CostClass::Stepped,
+        "a body above 64 KiB is not searched",
+    );
 }
 
 /// Some entries must not be probed at all.
 #[test]
 fn names_hazards() {
-    for code in [&[][..], &[0x06], &[0x48], &[0xcc, 0xc3], &[0x49, 0x90, 0xc3]] {
+    for code in [
+        &[][..],
+        &[0x06],
+        &[0x48],
+        &[0xcc, 0xc3],
+        &[0x49, 0x90, 0xc3],
+    ] {
         let placement = choose_at(0x9000, code, Extent::Whole, FREE);
         assert_eq!(placement.offset, 0);
         assert!(placement.hazard.is_some(), "{placement:?}");
@@ -201,7 +344,9 @@ fn survives_random_bytes() {
         state
     };
     // Common opcodes, so that longer straight lines and jumps come up.
-    let common = [0x48, 0x85, 0xff, 0x74, 0x53, 0x31, 0xc0, 0x0f, 0x1f, 0x44, 0x00, 0xeb, 0xfb, 0x41];
+    let common = [
+        0x48, 0x85, 0xff, 0x74, 0x53, 0x31, 0xc0, 0x0f, 0x1f, 0x44, 0x00, 0xeb, 0xfb, 0x41,
+    ];
     let mut behind = 0;
     for round in 0..20_000u64 {
         let len = random() % 48;
@@ -210,7 +355,11 @@ fn survives_random_bytes() {
             _ => common[(value >> 8) as usize % common.len()],
         };
         let code: Vec<u8> = (0..len).map(|_| mixed(random())).collect();
-        let extent = if random() % 2 == 0 { Extent::Whole } else { Extent::Unknown };
+        let extent = if random() % 2 == 0 {
+            Extent::Whole
+        } else {
+            Extent::Unknown
+        };
         let need = Need::RegistersAndReturn((random() % 8) as u8);
         let svma = random();
         let placement = choose_at(svma, &code, extent, need);
@@ -228,5 +377,8 @@ fn survives_random_bytes() {
         assert_ne!(placement.class, CostClass::Stepped);
         assert!(!decoder.decode().is_invalid());
     }
-    assert!(behind > 100, "only {behind} rounds chose a place behind the entry");
+    assert!(
+        behind > 100,
+        "only {behind} rounds chose a place behind the entry"
+    );
 }
