@@ -34,7 +34,7 @@ fn compile() -> Result<(), String> {
         Some("big") => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
-    let target_dir = shared_target_dir(&out_dir);
+    let target_dir = out_dir.join("bpf");
 
     let mut cargo = Command::new(required("CARGO")?);
     cargo
@@ -45,10 +45,16 @@ fn compile() -> Result<(), String> {
         .arg(&target_dir)
         .stdin(Stdio::null());
     set_environment(&mut cargo, target, &linker)?;
-    let output = cargo.output().map_err(|error| format!("failed to run {cargo:?}: {error}"))?;
+    cargo.env("CARGO_BUILD_BUILD_DIR", shared_build_dir(&out_dir));
+    let output = cargo
+        .output()
+        .map_err(|error| format!("failed to run {cargo:?}: {error}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        return Err(format!("the BPF crate does not build ({}):\n{said}", output.status));
+        return Err(format!(
+            "the BPF crate does not build ({}):\n{said}",
+            output.status
+        ));
     }
     for line in said.lines() {
         println!("cargo::warning={line}");
@@ -57,14 +63,23 @@ fn compile() -> Result<(), String> {
     let built = target_dir.join(target).join("release").join(BPF_CRATE);
     let embedded = out_dir.join(BPF_CRATE);
     fs::copy(&built, &embedded).map_err(|error| {
-        format!("failed to copy {} to {}: {error}", built.display(), embedded.display())
+        format!(
+            "failed to copy {} to {}: {error}",
+            built.display(),
+            embedded.display()
+        )
     })?;
     Ok(())
 }
 
 /// Names everything the object is made of, so that a no-op build stays one.
 fn watch(workspace: &Path) {
-    for part in ["leaktrace-ebpf", "leaktrace-common", "Cargo.toml", "Cargo.lock"] {
+    for part in [
+        "leaktrace-ebpf",
+        "leaktrace-common",
+        "Cargo.toml",
+        "Cargo.lock",
+    ] {
         println!("cargo::rerun-if-changed={}", workspace.join(part).display());
     }
     println!("cargo::rerun-if-changed=build.rs");
@@ -78,15 +93,22 @@ fn set_environment(cargo: &mut Command, target: &str, linker: &Path) -> Result<(
             cargo.env_remove(name);
         }
     }
-    let arch = required("CARGO_CFG_TARGET_ARCH")?.to_string_lossy().into_owned();
+    let arch = required("CARGO_CFG_TARGET_ARCH")?
+        .to_string_lossy()
+        .into_owned();
     let flags = [
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         // The verifier's log and the maps' types come from debug information.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // bpf-linker tries several files for LLVM and tells each miss, even
+        // where the next one is right; what matters to it is an error.
+        "-Alinker_messages".to_owned(),
     ];
-    let linker_variable =
-        format!("CARGO_TARGET_{}_LINKER", target.to_ascii_uppercase().replace('-', "_"));
+    let linker_variable = format!(
+        "CARGO_TARGET_{}_LINKER",
+        target.to_ascii_uppercase().replace('-', "_")
+    );
     cargo
         .env("RUSTC", required("RUSTC")?)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
@@ -100,6 +122,7 @@ fn set_environment(cargo: &mut Command, target: &str, linker: &Path) -> Result<(
 /// Whether a variable describes the agent's build or its flags.
 fn is_about_this_build(name: &OsStr) -> bool {
     const EXACT: &[&str] = &[
+        "CARGO_BUILD_BUILD_DIR",
         "CARGO_BUILD_TARGET",
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_MAKEFLAGS",
@@ -107,7 +130,12 @@ fn is_about_this_build(name: &OsStr) -> bool {
         "RUSTC_WORKSPACE_WRAPPER",
         "RUSTFLAGS",
     ];
-    const PREFIXES: &[&str] = &["CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_", "CARGO_MANIFEST_"];
+    const PREFIXES: &[&str] = &[
+        "CARGO_CFG_",
+        "CARGO_FEATURE_",
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+    ];
     name.to_str().is_some_and(|name| {
         EXACT.contains(&name)
             || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
@@ -131,11 +159,13 @@ fn find_linker() -> Result<PathBuf, String> {
     Ok(linker)
 }
 
-/// One target directory for all profiles of the agent: the object is always a
-/// release build. It lies beside theirs, since cargo locks the one in use.
-fn shared_target_dir(out_dir: &Path) -> PathBuf {
-    // Cargo puts this file into the root of every target directory.
-    let root = out_dir.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
+/// One place for what all profiles of the agent share: `core` and the object are
+/// always release builds. It lies beside theirs, since cargo locks the one in use.
+fn shared_build_dir(out_dir: &Path) -> PathBuf {
+    // Cargo puts this file into the root of every build directory.
+    let root = out_dir
+        .ancestors()
+        .find(|dir| dir.join("CACHEDIR.TAG").is_file());
     root.unwrap_or(out_dir).join("bpf")
 }
 

@@ -16,10 +16,14 @@ pub fn dir() -> Result<PathBuf> {
         bail!("neither HOME nor XDG_CACHE_HOME is set: set LEAKTRACE_CACHE to a directory");
     };
     fs::create_dir_all(&dir).with_context(|| {
-        format!("failed to create {}: set LEAKTRACE_CACHE to a writable directory", dir.display())
+        format!(
+            "failed to create {}: set LEAKTRACE_CACHE to a writable directory",
+            dir.display()
+        )
     })?;
     // A relative path would mean another place for each child's directory.
-    dir.canonicalize().with_context(|| format!("failed to resolve {}", dir.display()))
+    dir.canonicalize()
+        .with_context(|| format!("failed to resolve {}", dir.display()))
 }
 
 /// Picks the directory from the environment, most specific word first.
@@ -40,8 +44,12 @@ pub fn lock(cache: &Path) -> Result<File> {
     let file =
         File::create(&path).with_context(|| format!("failed to create {}", path.display()))?;
     if file.try_lock().is_err() {
-        eprintln!("xtask: waiting for another set-up to finish ({})", path.display());
-        file.lock().with_context(|| format!("failed to lock {}", path.display()))?;
+        eprintln!(
+            "xtask: waiting for another set-up to finish ({})",
+            path.display()
+        );
+        file.lock()
+            .with_context(|| format!("failed to lock {}", path.display()))?;
     }
     Ok(file)
 }
@@ -53,7 +61,8 @@ pub fn lock(cache: &Path) -> Result<File> {
 /// Fails where the cache cannot be read or written.
 pub fn staging_dir(cache: &Path) -> Result<PathBuf> {
     const PREFIX: &str = "staging-";
-    let listing = fs::read_dir(cache).with_context(|| format!("failed to read {}", cache.display()));
+    let listing =
+        fs::read_dir(cache).with_context(|| format!("failed to read {}", cache.display()));
     for entry in listing?.flatten() {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
             remove_dir(&entry.path())?;
@@ -73,8 +82,13 @@ pub fn publish(staging: &Path, last: &Path) -> Result<()> {
     if last.exists() {
         remove_dir(last)?;
     }
-    fs::rename(staging, last)
-        .with_context(|| format!("failed to rename {} to {}", staging.display(), last.display()))
+    fs::rename(staging, last).with_context(|| {
+        format!(
+            "failed to rename {} to {}",
+            staging.display(),
+            last.display()
+        )
+    })
 }
 
 /// Removes a directory with all that is in it.
@@ -92,14 +106,25 @@ mod tests {
     fn the_most_specific_variable_names_the_cache() {
         let check = |set: &[(&str, &str)], expected: Option<&str>| {
             let variable = |name: &str| {
-                set.iter().find(|(key, _)| *key == name).map(|(_, value)| PathBuf::from(value))
+                set.iter()
+                    .find(|(key, _)| *key == name)
+                    .map(|(_, value)| PathBuf::from(value))
             };
             assert_eq!(choose(variable), expected.map(PathBuf::from), "{set:?}");
         };
         check(&[("HOME", "/h")], Some("/h/.cache/leaktrace"));
-        check(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")], Some("/x/leaktrace"));
-        check(&[("XDG_CACHE_HOME", "/x"), ("LEAKTRACE_CACHE", "/l")], Some("/l"));
-        check(&[("HOME", "/h"), ("LEAKTRACE_CACHE", "")], Some("/h/.cache/leaktrace"));
+        check(
+            &[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")],
+            Some("/x/leaktrace"),
+        );
+        check(
+            &[("XDG_CACHE_HOME", "/x"), ("LEAKTRACE_CACHE", "/l")],
+            Some("/l"),
+        );
+        check(
+            &[("HOME", "/h"), ("LEAKTRACE_CACHE", "")],
+            Some("/h/.cache/leaktrace"),
+        );
         check(&[], None);
     }
 }

@@ -44,16 +44,29 @@ fn directory_name() -> String {
 /// Builds bpf-linker with the pinned toolchain and puts it into the cache.
 fn install(cache: &Path, installed: &Path) -> Result<()> {
     if !toolchain::is_in_path("cc") {
-        bail!("no C compiler: `cc` is not in PATH, install one (Debian: apt-get install gcc libc6-dev)");
+        bail!(
+            "no C compiler: `cc` is not in PATH, install one (Debian: apt-get install gcc libc6-dev)"
+        );
     }
     let staging = cache::staging_dir(cache)?;
     let build_dir = staging.join("build");
     let log_path = cache.join("bpf-linker.log");
-    eprintln!("xtask: building bpf-linker {VERSION} once, into {}", installed.display());
+    eprintln!(
+        "xtask: building bpf-linker {VERSION} once, into {}",
+        installed.display()
+    );
 
     let mut cargo = toolchain::command("cargo");
     cargo
-        .args(["install", "bpf-linker", "--version", VERSION, "--locked", "--no-track", "--root"])
+        .args([
+            "install",
+            "bpf-linker",
+            "--version",
+            VERSION,
+            "--locked",
+            "--no-track",
+            "--root",
+        ])
         .arg(&staging)
         .env("CARGO_TARGET_DIR", &build_dir)
         .env_remove("RUSTFLAGS")
@@ -69,7 +82,9 @@ fn install(cache: &Path, installed: &Path) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
     let started = Instant::now();
-    let mut child = cargo.spawn().with_context(|| format!("failed to run {cargo:?}"))?;
+    let mut child = cargo
+        .spawn()
+        .with_context(|| format!("failed to run {cargo:?}"))?;
     let log = File::create(&log_path)
         .with_context(|| format!("failed to create {}", log_path.display()))?;
     if let Some(said) = child.stderr.take() {
@@ -88,14 +103,19 @@ fn install(cache: &Path, installed: &Path) -> Result<()> {
     fs::remove_dir_all(&build_dir)
         .with_context(|| format!("failed to remove {}", build_dir.display()))?;
     cache::publish(&staging, installed)?;
-    eprintln!("xtask: bpf-linker {VERSION} is ready ({} s)", started.elapsed().as_secs());
+    eprintln!(
+        "xtask: bpf-linker {VERSION} is ready ({} s)",
+        started.elapsed().as_secs()
+    );
     Ok(())
 }
 
 /// Shows how far the installation is, until cargo closes its standard error.
 fn follow(said: ChildStderr, log: File, started: Instant) -> Result<()> {
     let mut progress = Progress::new("bpf-linker", started);
-    progress.follow(said, log).context("failed to follow cargo install")?;
+    progress
+        .follow(said, log)
+        .context("failed to follow cargo install")?;
     progress.finish();
     Ok(())
 }

@@ -61,7 +61,11 @@ fn perform(command: Command) -> Result<ExitCode> {
     match command {
         Command::Setup => {}
         Command::Build { release } => {
-            let profile = if release { Profile::Release } else { Profile::Debug };
+            let profile = if release {
+                Profile::Release
+            } else {
+                Profile::Debug
+            };
             let agent = agent::build(&tools, profile)?;
             eprintln!("xtask: built {}", agent.display());
         }

@@ -24,7 +24,13 @@ impl Progress {
     /// Starts to follow a build.
     pub fn new(what: &'static str, started: Instant) -> Self {
         let is_terminal = io::stderr().is_terminal();
-        Self { what, started, shown: None, crates: None, is_terminal }
+        Self {
+            what,
+            started,
+            shown: None,
+            crates: None,
+            is_terminal,
+        }
     }
 
     /// Reads what cargo says until it ends, keeps it in `log` and shows the state.
@@ -64,7 +70,11 @@ impl Progress {
 
     /// Shows the state, unless it was shown a moment ago.
     fn show(&mut self) {
-        let pause = if self.is_terminal { REDRAW_EVERY } else { LOG_EVERY };
+        let pause = if self.is_terminal {
+            REDRAW_EVERY
+        } else {
+            LOG_EVERY
+        };
         if self.shown.is_some_and(|shown| shown.elapsed() < pause) {
             return;
         }
@@ -110,7 +120,10 @@ mod tests {
     /// The counts are found in cargo's bar, and in nothing else that it prints.
     #[test]
     fn cargos_bar_tells_the_counts() {
-        assert_eq!(crates_of("    Building [====>     ] 12/97: syn, quote"), Some((12, 97)));
+        assert_eq!(
+            crates_of("    Building [====>     ] 12/97: syn, quote"),
+            Some((12, 97))
+        );
         assert_eq!(crates_of("    Building [==========] 96/97"), Some((96, 97)));
         assert_eq!(crates_of("   Compiling serde v1.0.228"), None);
         assert_eq!(crates_of("Downloading [==>  ] 3/9"), None);
@@ -120,7 +133,13 @@ mod tests {
     #[test]
     fn the_state_tells_time_and_crates() {
         let minute = Duration::from_secs(60);
-        assert_eq!(state("tool", minute, Some((3, 9))), "xtask: tool: 3 of 9 crates built, 60 s");
-        assert_eq!(state("tool", minute, None), "xtask: tool: downloading, 60 s");
+        assert_eq!(
+            state("tool", minute, Some((3, 9))),
+            "xtask: tool: 3 of 9 crates built, 60 s"
+        );
+        assert_eq!(
+            state("tool", minute, None),
+            "xtask: tool: downloading, 60 s"
+        );
     }
 }

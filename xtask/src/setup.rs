@@ -30,7 +30,9 @@ impl Tools {
                  (Debian: apt-get install gcc libc6-dev)"
             );
         }
-        Ok(Self { linker_bin: linker::ensure()? })
+        Ok(Self {
+            linker_bin: linker::ensure()?,
+        })
     }
 
     /// The pinned cargo, with bpf-linker in its `PATH`.

@@ -26,14 +26,18 @@ pub fn workspace_dir() -> PathBuf {
 
 /// Where cargo puts what it builds.
 pub fn target_dir() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace_dir().join("target"), |dir| workspace_dir().join(dir))
+    env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || workspace_dir().join("target"),
+        |dir| workspace_dir().join(dir),
+    )
 }
 
 /// A program of the pinned toolchain, run in the workspace.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new("rustup");
-    command.args(["run", VERSION, program]).current_dir(workspace_dir());
+    command
+        .args(["run", VERSION, program])
+        .current_dir(workspace_dir());
     scrub(&mut command);
     command
 }
@@ -49,8 +53,9 @@ pub fn scrub(command: &mut Command) {
     // Cargo prepends its own toolchain's libraries, among them another LLVM,
     // which bpf-linker would load.
     if let Some(path) = env::var_os("LD_LIBRARY_PATH") {
-        let kept: Vec<PathBuf> =
-            env::split_paths(&path).filter(|dir| !is_cargo_library_dir(dir)).collect();
+        let kept: Vec<PathBuf> = env::split_paths(&path)
+            .filter(|dir| !is_cargo_library_dir(dir))
+            .collect();
         match env::join_paths(&kept) {
             Ok(path) if !path.is_empty() => command.env("LD_LIBRARY_PATH", path),
             _ => command.env_remove("LD_LIBRARY_PATH"),
@@ -79,7 +84,9 @@ fn is_inherited_from_cargo(name: &OsStr) -> bool {
 
 /// Whether cargo, and not the user, put this directory into the library path.
 fn is_cargo_library_dir(dir: &Path) -> bool {
-    let of_toolchain = dir.components().any(|part| part.as_os_str() == "toolchains");
+    let of_toolchain = dir
+        .components()
+        .any(|part| part.as_os_str() == "toolchains");
     let of_target = env::current_exe()
         .ok()
         .and_then(|exe| exe.parent().map(Path::to_owned))
@@ -91,7 +98,9 @@ fn is_cargo_library_dir(dir: &Path) -> bool {
 pub fn host_triple() -> Result<String> {
     let said = stdout_of(command("rustc").arg("-vV"))?;
     let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.with_context(|| format!("rustc {VERSION} does not tell its host"))?.to_owned())
+    Ok(host
+        .with_context(|| format!("rustc {VERSION} does not tell its host"))?
+        .to_owned())
 }
 
 /// Installs the pinned toolchain, or the parts of it that are missing.
@@ -102,7 +111,14 @@ pub fn ensure() -> Result<()> {
     }
     eprintln!("xtask: installing Rust {VERSION} ({})", missing.join(", "));
     let mut install = Command::new("rustup");
-    install.args(["toolchain", "install", VERSION, "--profile", "minimal", "--no-self-update"]);
+    install.args([
+        "toolchain",
+        "install",
+        VERSION,
+        "--profile",
+        "minimal",
+        "--no-self-update",
+    ]);
     for component in COMPONENTS {
         install.args(["--component", component]);
     }
@@ -124,8 +140,9 @@ fn missing_components() -> Result<Vec<&'static str>> {
     let mut rustc = command("rustc");
     rustc.args(["--print", "sysroot"]);
     let output = rustc.output().map_err(|error| {
-        anyhow::Error::new(error)
-            .context("failed to run rustup: install rustup, make sure that it is in PATH, and retry")
+        anyhow::Error::new(error).context(
+            "failed to run rustup: install rustup, make sure that it is in PATH, and retry",
+        )
     })?;
     if !output.status.success() {
         let mut all = vec!["rustc", "cargo"];
@@ -134,8 +151,8 @@ fn missing_components() -> Result<Vec<&'static str>> {
     }
     let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     let list = sysroot.join("lib/rustlib/components");
-    let installed = fs::read_to_string(&list)
-        .with_context(|| format!("failed to read {}", list.display()))?;
+    let installed =
+        fs::read_to_string(&list).with_context(|| format!("failed to read {}", list.display()))?;
     Ok(absent(&installed))
 }
 
@@ -154,7 +171,9 @@ fn absent(installed: &str) -> Vec<&'static str> {
 
 /// Runs a command and gives its standard output; a failure names the command.
 pub fn stdout_of(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("failed to run {command:?}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("failed to run {command:?}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         bail!("{command:?} failed ({}): {}", output.status, said.trim());
@@ -190,10 +209,20 @@ mod tests {
     /// Cargo's word about xtask goes; what the user set for cargo stays.
     #[test]
     fn only_cargos_own_variables_are_scrubbed() {
-        for gone in ["CARGO", "CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "RUSTUP_TOOLCHAIN"] {
+        for gone in [
+            "CARGO",
+            "CARGO_PKG_NAME",
+            "CARGO_MANIFEST_DIR",
+            "RUSTUP_TOOLCHAIN",
+        ] {
             assert!(is_inherited_from_cargo(OsStr::new(gone)), "{gone}");
         }
-        for kept in ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_HTTP_PROXY", "RUSTFLAGS"] {
+        for kept in [
+            "CARGO_HOME",
+            "CARGO_TARGET_DIR",
+            "CARGO_HTTP_PROXY",
+            "RUSTFLAGS",
+        ] {
             assert!(!is_inherited_from_cargo(OsStr::new(kept)), "{kept}");
         }
     }
