@@ -149,6 +149,13 @@ impl Modules {
         self.refused_modules
     }
 
+    /// Takes in a file that no process maps.
+    #[cfg(test)]
+    pub(crate) fn adopt(&mut self, path: &std::path::Path) -> ModuleId {
+        let mapping = tests::mapping(&path.to_string_lossy());
+        self.opened(&mapping, File::open(path).expect("the file can be opened"))
+    }
+
     /// A module that this mapping surely shows, without a system call.
     fn known(&self, mapping: &Mapping) -> Option<ModuleId> {
         let by_inode = || self.by_inode.get(&(mapping.device, mapping.inode)).copied();
@@ -276,3 +283,6 @@ fn printable(path: &str) -> String {
     path.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
+
+#[cfg(test)]
+mod tests;

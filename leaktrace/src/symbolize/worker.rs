@@ -1,0 +1,199 @@
+//! Owns blazesym and what was already looked up.
+//! Must not know threads or who asks.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use blazesym::symbolize::{
+    CodeInfo, Input, Reason, Sym, Symbolized, Symbolizer,
+    source::{Elf, Source},
+};
+use rustc_hash::FxHashMap;
+
+use super::{
+    Request, bare,
+    demangle::{demangle, printable},
+    image::Image,
+    unresolved,
+};
+use crate::{modules::ModuleId, report::model::Frame};
+
+/// As many modules as blazesym holds parsed. Measured here, debug info of one
+/// takes 5 to 20 MiB once it was asked; a report touches some dozen modules.
+const IMAGES_MAX: usize = 64;
+
+/// As much as copies of files take together, beyond which all are dropped.
+const COPIES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// As many answers as are kept; with about 400 bytes each, 13 MiB.
+const ANSWERS_MAX: usize = 32 * 1024;
+
+/// More inlined functions at one address are left out.
+const INLINED_MAX: usize = 64;
+
+/// Longer source paths are cut.
+const PATH_BYTES_MAX: usize = 1024;
+
+/// What became of a module.
+enum Opened {
+    Image(Image),
+    /// Why it has no names, for all its addresses.
+    Failed(String),
+}
+
+/// What the thread keeps between jobs.
+///
+/// blazesym never forgets a file, so it is dropped with all that it holds when
+/// there is too much. Reports ask for the same files again and again: a rule
+/// that keeps the right ones would rarely be needed.
+pub(super) struct Worker {
+    symbolizer: Symbolizer,
+    modules: FxHashMap<ModuleId, Opened>,
+    images: usize,
+    copied_bytes: u64,
+    answers: FxHashMap<(ModuleId, u64, bool), Vec<Frame>>,
+    /// Modules that made blazesym panic: never tried again.
+    broken: FxHashMap<ModuleId, ()>,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            symbolizer: new_symbolizer(),
+            modules: FxHashMap::default(),
+            images: 0,
+            copied_bytes: 0,
+            answers: FxHashMap::default(),
+            broken: FxHashMap::default(),
+        }
+    }
+}
+
+/// A descriptor number stands for one file as long as its image is kept, and
+/// both go together: so blazesym need not look at the file again each time.
+/// Names are demangled by us, within limits.
+fn new_symbolizer() -> Symbolizer {
+    Symbolizer::builder().enable_auto_reload(false).enable_demangling(false).build()
+}
+
+impl Worker {
+    /// Answers requests in order.
+    pub(super) fn symbolize(&mut self, requests: &[Request]) -> Vec<Vec<Frame>> {
+        requests.iter().map(|request| self.symbolize_one(request)).collect()
+    }
+
+    fn symbolize_one(&mut self, request: &Request) -> Vec<Frame> {
+        let key = (request.module.id, request.file_offset, request.is_return_address);
+        if let Some(frames) = self.answers.get(&key) {
+            return frames.clone();
+        }
+        let frames = self.look_up(request);
+        if self.answers.len() >= ANSWERS_MAX {
+            self.answers.clear();
+        }
+        self.answers.insert(key, frames.clone());
+        frames
+    }
+
+    /// Asks blazesym, and survives it.
+    fn look_up(&mut self, request: &Request) -> Vec<Frame> {
+        if let Some(missing) = request.module.missing {
+            return vec![unresolved(request, missing.reason())];
+        }
+        if self.broken.contains_key(&request.module.id) {
+            return vec![unresolved(request, "malformed file")];
+        }
+        // After a panic everything that it may have left half done is dropped.
+        match panic::catch_unwind(AssertUnwindSafe(|| self.ask(request))) {
+            Ok(frames) => frames,
+            Err(_) => {
+                self.broken.insert(request.module.id, ());
+                self.forget();
+                vec![unresolved(request, "malformed file")]
+            }
+        }
+    }
+
+    fn ask(&mut self, request: &Request) -> Vec<Frame> {
+        let image = match self.open(request) {
+            Ok(()) => match self.modules.get(&request.module.id) {
+                Some(Opened::Image(image)) => image,
+                _ => return vec![unresolved(request, "file not readable")],
+            },
+            Err(reason) => return vec![unresolved(request, &reason)],
+        };
+        let Some(svma) = image.svma(request.lookup_offset()) else {
+            return vec![unresolved(request, "no code at this offset")];
+        };
+        let mut reason = "no symbols";
+        for source in &image.sources {
+            let mut elf = Elf::new(source.path());
+            elf.debug_syms = source.has_debug_info;
+            let answer = self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(svma));
+            match answer {
+                Ok(Symbolized::Sym(symbol)) => return frames(request, &symbol),
+                Ok(Symbolized::Unknown(Reason::MissingSyms)) => {}
+                Ok(Symbolized::Unknown(_)) => reason = "no symbol covers this address",
+                Err(_) => reason = "malformed symbol tables",
+            }
+        }
+        vec![unresolved(request, reason)]
+    }
+
+    /// Sees to it that the module is prepared; fails with the reason if it cannot be.
+    fn open(&mut self, request: &Request) -> Result<(), String> {
+        let module = &request.module;
+        match self.modules.get(&module.id) {
+            Some(Opened::Image(_)) => return Ok(()),
+            Some(Opened::Failed(reason)) => return Err(reason.clone()),
+            None => {}
+        }
+        if self.images >= IMAGES_MAX || self.copied_bytes >= COPIES_BYTES_MAX {
+            self.forget();
+        }
+        match Image::prepare(module) {
+            Ok(image) => {
+                self.images += 1;
+                self.copied_bytes += image.sources.iter().map(|it| it.copied_bytes).sum::<u64>();
+                self.modules.insert(module.id, Opened::Image(image));
+                Ok(())
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                self.modules.insert(module.id, Opened::Failed(reason.clone()));
+                Err(reason)
+            }
+        }
+    }
+
+    /// Drops all files and what blazesym holds of them; answers stay.
+    fn forget(&mut self) {
+        self.symbolizer = new_symbolizer();
+        self.modules.clear();
+        self.images = 0;
+        self.copied_bytes = 0;
+    }
+}
+
+/// The frames of one address: blazesym lists inlined functions from the outermost
+/// to the innermost, reports go the other way.
+fn frames(request: &Request, symbol: &Sym<'_>) -> Vec<Frame> {
+    let frame = |name: &str, place: Option<&CodeInfo<'_>>, inlined| {
+        let function = (!name.is_empty()).then(|| demangle(name));
+        Frame {
+            unresolved: function.is_none().then(|| "function without a name".to_owned()),
+            function,
+            file: place.map(|it| printable(&it.to_path().to_string_lossy(), PATH_BYTES_MAX)),
+            line: place.and_then(|it| it.line),
+            inlined,
+            ..bare(request)
+        }
+    };
+    let outermost = frame(&symbol.name, symbol.code_info.as_deref(), false);
+    let skipped = symbol.inlined.len().saturating_sub(INLINED_MAX);
+    symbol.inlined[skipped..]
+        .iter()
+        .rev()
+        .map(|it| frame(&it.name, it.code_info.as_ref(), true))
+        .chain([outermost])
+        .collect()
+}
