@@ -35,7 +35,8 @@ pub fn build(tools: &Tools, profile: Profile) -> Result<PathBuf> {
             Ok(toolchain::target_dir().join("debug/leaktrace"))
         }
         Profile::Release => {
-            let triple = make_static(&mut cargo)?;
+            cargo.arg("--release");
+            let triple = set_static(&mut cargo)?;
             run(&mut cargo)?;
             let target = toolchain::target_dir();
             let built = target.join(triple).join("release/leaktrace");
@@ -46,16 +47,16 @@ pub fn build(tools: &Tools, profile: Profile) -> Result<PathBuf> {
     }
 }
 
-/// Makes a cargo command build an optimized, static program; gives the triple in
-/// whose directory the program will lie.
+/// Makes a cargo command build a static program and share its dependencies with
+/// other clones; gives the triple in whose directory the program will lie.
 ///
 /// # Errors
 /// Fails where the compiler does not tell the host's triple.
-pub fn make_static(cargo: &mut Command) -> Result<String> {
+pub fn set_static(cargo: &mut Command) -> Result<String> {
     let triple = toolchain::host_triple()?;
     // With a target named, even if it is the host, the flags spare build scripts
     // and procedural macros, which cannot be static.
-    cargo.args(["--release", "--target", &triple]);
+    cargo.args(["--target", &triple]);
     let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();
     flags.push(" -C target-feature=+crt-static");
     cargo.env("RUSTFLAGS", flags);

@@ -3,20 +3,27 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod bench;
 mod cache;
+mod demo;
 mod linker;
+mod packages;
 mod progress;
 mod setup;
+mod test;
+mod tidy;
 mod toolchain;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
 use crate::agent::Profile;
 use crate::setup::Tools;
+use crate::test::Rules;
 
 /// The project's automation.
 #[derive(Parser)]
@@ -30,7 +37,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Install what the build needs and this machine lacks.
-    Setup,
+    Setup {
+        /// Also the programs that the tests trace (Debian packages, needs root).
+        #[arg(long)]
+        test_programs: bool,
+    },
     /// Build the agent: target/debug/leaktrace or target/release/leaktrace.
     Build {
         /// Optimized and static.
@@ -43,6 +54,24 @@ enum Command {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Trace a small leaking program and show the report.
+    Demo,
+    /// Run every check and test; under CI=true none may be skipped.
+    Test {
+        /// Only tests whose names contain this word, and no other checks.
+        #[arg(last = true)]
+        filter: Option<String>,
+    },
+    /// What CI runs: `test` with CI's rules.
+    Ci,
+    /// Run the benchmarks, or one of them.
+    Bench {
+        /// Which one.
+        #[arg(value_parser = PossibleValuesParser::new(bench::names()))]
+        name: Option<String>,
+    },
+    /// Check the house rules that no compiler checks.
+    Tidy,
 }
 
 fn main() -> ExitCode {
@@ -57,22 +86,36 @@ fn main() -> ExitCode {
 
 /// Does what the user asked for.
 fn perform(command: Command) -> Result<ExitCode> {
-    let tools = Tools::ensure()?;
     match command {
-        Command::Setup => {}
+        Command::Setup { test_programs } => {
+            Tools::ensure()?;
+            if test_programs {
+                packages::ensure()?;
+            }
+        }
         Command::Build { release } => {
             let profile = if release {
                 Profile::Release
             } else {
                 Profile::Debug
             };
-            let agent = agent::build(&tools, profile)?;
+            let agent = agent::build(&Tools::ensure()?, profile)?;
             eprintln!("xtask: built {}", agent.display());
         }
         Command::Run { args } => {
-            let agent = agent::build(&tools, Profile::Debug)?;
+            let agent = agent::build(&Tools::ensure()?, Profile::Release)?;
             agent::become_agent(&agent, &args)?;
         }
+        Command::Demo => demo::run(&Tools::ensure()?)?,
+        Command::Test { filter } => return test::run(&Rules::from_environment(filter)),
+        Command::Ci => {
+            return test::run(&Rules {
+                is_ci: true,
+                filter: None,
+            });
+        }
+        Command::Bench { name } => bench::run(&Tools::ensure()?, name.as_deref())?,
+        Command::Tidy => tidy::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }
