@@ -8,13 +8,20 @@
 #include <malloc.h>
 
 /* Everything that stays is kept here: reachable, so no tool calls it lost. */
-static void *kept[256];
+static void *volatile kept[256];
 static int kept_count;
 
 static void *keep(void *block) {
     CHECK(block != NULL);
     kept[kept_count++] = block;
     return block;
+}
+
+/* Whether a block moves is the allocator's choice (valgrind's always does), and
+ * the truth does not depend on it; a test that wants the case looks for the note. */
+static void note_place(const char *function, uintptr_t before, const void *after) {
+    const char *place = before == (uintptr_t)after ? "stayed" : "moved";
+    dprintf(1, "note %s %s\n", function, place);
 }
 
 SITE void site_malloc(void) {
@@ -70,7 +77,7 @@ SITE void site_realloc_moves(void) {
     uintptr_t before = (uintptr_t)old;
     void *block = realloc(old, 100000);
     HIDE(block);
-    CHECK((uintptr_t)block != before);
+    note_place(__func__, before, block);
     keep(block);
     free(barrier);
     lives(__func__, 1, 100000);
@@ -81,7 +88,7 @@ SITE void site_realloc_stays(void) {
     uintptr_t before = (uintptr_t)old;
     void *block = realloc(old, 1001);
     HIDE(block);
-    CHECK((uintptr_t)block == before);
+    note_place(__func__, before, block);
     keep(block);
     lives(__func__, 1, 1001);
 }
@@ -91,7 +98,7 @@ SITE void site_realloc_shrinks(void) {
     uintptr_t before = (uintptr_t)old;
     void *block = realloc(old, 40);
     HIDE(block);
-    CHECK((uintptr_t)block == before);
+    note_place(__func__, before, block);
     keep(block);
     lives(__func__, 1, 40);
 }

@@ -4,6 +4,7 @@
  * The protocol, lines on stdout and stdin:
  *   ready PID           set up; what follows waits for a line
  *   truth {...}         a site's live blocks, as a tracer must report them
+ *   note ...            what happened, of no consequence to the truth
  *   settled             all truths are told and nothing moves until a line comes
  * A closed stdin counts as a line each time, so that nothing is left running.
  *
