@@ -43,6 +43,7 @@ fn judge(sources: &[Source]) -> Vec<String> {
         }
     }
     rules::documents(sources, &mut findings);
+    rules::dependencies(sources, &mut findings);
     findings
 }
 
@@ -195,6 +196,15 @@ mod tests {
         }
         sources.push(Source::new("ARCHITECTURE.md", "- `ledger/`: live blocks\n"));
         assert_eq!(judge(&sources), Vec::<String>::new());
+    }
+
+    /// A dependency without a reason is found; the project's own crates need none.
+    #[test]
+    fn dependencies_have_reasons() {
+        let manifest =
+            "[workspace.dependencies]\nleaktrace-common = 1\nserde = 1\n\n[lints]\na = 1\n";
+        let finding = "Cargo.toml:3: CONTRIBUTING.md does not say why serde is needed";
+        check("Cargo.toml", manifest, &[finding]);
     }
 
     /// The documents exist, and the code map names every module.

@@ -153,6 +153,28 @@ pub fn documents(sources: &[Source], findings: &mut Vec<String>) {
     }
 }
 
+/// Each shared dependency has its line, with its reason, in CONTRIBUTING.md.
+pub fn dependencies(sources: &[Source], findings: &mut Vec<String>) {
+    let text_of = |path: &str| sources.iter().find(|source| source.path == path);
+    let (Some(manifest), Some(reasons)) = (text_of("Cargo.toml"), text_of("CONTRIBUTING.md"))
+    else {
+        return;
+    };
+    let mut is_dependency = false;
+    for (number, line) in manifest.text.lines().enumerate() {
+        if line.starts_with('[') {
+            is_dependency = line == "[workspace.dependencies]";
+        } else if let Some((name, _)) = line.split_once(" = ")
+            && is_dependency
+            && !name.starts_with("leaktrace")
+            && !reasons.text.contains(&format!("| `{name}` |"))
+        {
+            let what = format!("CONTRIBUTING.md does not say why {name} is needed");
+            find(findings, manifest, number + 1, &what);
+        }
+    }
+}
+
 /// The agent's top-level module that a file belongs to.
 fn module_of(source: &Source) -> Option<&str> {
     let below = source.path.strip_prefix("leaktrace/src/")?;
