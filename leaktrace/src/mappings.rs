@@ -36,12 +36,22 @@ impl AddressSpace {
         let first = self.mappings.partition_point(|it| it.end <= mapping.start);
         let after = self.mappings.partition_point(|it| it.start < mapping.end);
         let covered = &self.mappings[first..after];
-        let left = covered.first().filter(|it| it.start < mapping.start).map(|it| {
-            Arc::new(Mapping { end: mapping.start, ..Mapping::clone(it) })
-        });
+        let left = covered
+            .first()
+            .filter(|it| it.start < mapping.start)
+            .map(|it| {
+                Arc::new(Mapping {
+                    end: mapping.start,
+                    ..Mapping::clone(it)
+                })
+            });
         let right = covered.last().filter(|it| it.end > mapping.end).map(|it| {
             let file_offset = it.file_offset_of(mapping.end);
-            Arc::new(Mapping { start: mapping.end, file_offset, ..Mapping::clone(it) })
+            Arc::new(Mapping {
+                start: mapping.end,
+                file_offset,
+                ..Mapping::clone(it)
+            })
         });
         let added = 1 + usize::from(left.is_some()) + usize::from(right.is_some());
         if self.mappings.len() - covered.len() + added > MAPPINGS_MAX {
@@ -55,7 +65,10 @@ impl AddressSpace {
     /// The mapping that holds an address.
     pub fn lookup(&self, avma: u64) -> Option<&Mapping> {
         let index = self.mappings.partition_point(|it| it.end <= avma);
-        self.mappings.get(index).filter(|it| it.start <= avma).map(|it| &**it)
+        self.mappings
+            .get(index)
+            .filter(|it| it.start <= avma)
+            .map(|it| &**it)
     }
 
     /// All mappings in order of address.
@@ -96,8 +109,10 @@ mod tests {
             let parse = |text| u64::from_str_radix(text, 16).expect("hex");
             space.insert(mapping(parse(start), parse(end), name));
         }
-        let seen: Vec<String> =
-            space.iter().map(|it| format!("{:x}-{:x} {}", it.start, it.end, it.path)).collect();
+        let seen: Vec<String> = space
+            .iter()
+            .map(|it| format!("{:x}-{:x} {}", it.start, it.end, it.path))
+            .collect();
         assert_eq!(seen.join("; "), expected);
         assert!(space.iter().all(|it| it.file_offset == it.start));
     }
@@ -111,17 +126,27 @@ mod tests {
         check("10-40 a; 20-30 b", "10-20 a; 20-30 b; 30-40 a");
         check("10-20 a; 18-30 b", "10-18 a; 18-30 b");
         check("10-20 a; 8-18 b", "8-18 b; 18-20 a");
-        check("10-20 a; 20-30 b; 30-40 c; 18-38 d", "10-18 a; 18-38 d; 38-40 c");
+        check(
+            "10-20 a; 20-30 b; 30-40 c; 18-38 d",
+            "10-18 a; 18-38 d; 38-40 c",
+        );
         check("10-20 a; 20-10 b", "10-20 a");
     }
 
     /// Addresses are found from the first to the last, and not between.
     #[test]
     fn lookup_respects_ends() {
-        let space = AddressSpace::from_mappings([mapping(0x10, 0x20, "a"), mapping(0x30, 0x40, "b")]);
+        let space =
+            AddressSpace::from_mappings([mapping(0x10, 0x20, "a"), mapping(0x30, 0x40, "b")]);
         let name = |avma| space.lookup(avma).map(|it| it.path.as_str());
-        assert_eq!([name(0xf), name(0x10), name(0x1f)], [None, Some("a"), Some("a")]);
-        assert_eq!([name(0x20), name(0x30), name(0x40)], [None, Some("b"), None]);
+        assert_eq!(
+            [name(0xf), name(0x10), name(0x1f)],
+            [None, Some("a"), Some("a")]
+        );
+        assert_eq!(
+            [name(0x20), name(0x30), name(0x40)],
+            [None, Some("b"), None]
+        );
     }
 
     /// A child keeps what it had, whatever the parent does next.

@@ -4,13 +4,16 @@
 pub mod elf;
 mod open;
 
-use std::{fs::File, os::unix::fs::MetadataExt as _, sync::Arc};
+use std::{
+    fs::{File, Metadata},
+    os::unix::fs::MetadataExt as _,
+    sync::Arc,
+};
 
 use rustc_hash::FxHashMap;
 
 use self::elf::Headers;
 use crate::host::maps::{BuildId, Mapping};
-
 
 /// As many files as are held open. A busy host maps some hundred distinct files;
 /// the hard limit of descriptors is rarely below 4096, but the soft one often
@@ -72,11 +75,14 @@ pub struct Module {
     pub missing: Option<Missing>,
 }
 
-/// What tells one file from another. Overlay file systems show one file under a
-/// device number per container, so the device is left out; the change time, which
-/// no user can set, makes up for it.
+/// What tells one file from another, in two forms.
+///
+/// With the device it is exact, and known without reading. But overlay file
+/// systems show one file under a device number per container; then the build id
+/// stands in, and the change time, which no user can set.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct FileKey {
+    device: Option<u64>,
     inode: u64,
     size: u64,
     modified_ns: (i64, i64),
@@ -105,8 +111,11 @@ impl Modules {
     /// The module behind a mapping of a process, opened at the first sight.
     pub fn resolve(&mut self, pid: u32, mapping: &Mapping) -> ModuleId {
         if !mapping.is_file() {
-            let missing =
-                if mapping.path.is_empty() { Missing::NoFile } else { Missing::Kernel };
+            let missing = if mapping.path.is_empty() {
+                Missing::NoFile
+            } else {
+                Missing::Kernel
+            };
             return self.unopened(mapping, missing);
         }
         if let Some(id) = self.known(mapping) {
@@ -159,47 +168,84 @@ impl Modules {
     /// A module that this mapping surely shows, without a system call.
     fn known(&self, mapping: &Mapping) -> Option<ModuleId> {
         let by_inode = || self.by_inode.get(&(mapping.device, mapping.inode)).copied();
-        let by_build_id = || self.by_trusted_build_id.get(mapping.build_id.as_ref()?).copied();
-        (mapping.inode != 0).then(by_inode).flatten().or_else(by_build_id)
+        let by_build_id = || {
+            self.by_trusted_build_id
+                .get(mapping.build_id.as_ref()?)
+                .copied()
+        };
+        (mapping.inode != 0)
+            .then(by_inode)
+            .flatten()
+            .or_else(by_build_id)
     }
 
     /// Takes in the very file that is mapped.
     fn opened(&mut self, mapping: &Mapping, file: File) -> ModuleId {
-        let build_id = Headers::read(&file).ok().and_then(|it| it.build_id(&file));
-        let Ok(status) = file.metadata() else { return self.unopened(mapping, Missing::Gone) };
-        let key = FileKey {
+        let Ok(status) = file.metadata() else {
+            return self.unopened(mapping, Missing::Gone);
+        };
+        let exact = FileKey {
+            device: Some(status.dev()),
             inode: status.ino(),
             size: status.size(),
             modified_ns: (status.mtime(), status.mtime_nsec()),
             changed_ns: (status.ctime(), status.ctime_nsec()),
-            build_id,
+            build_id: None,
         };
-        let id = match self.by_file.get(&key) {
+        let id = match self.by_file.get(&exact) {
             Some(id) => *id,
-            None if self.open_files >= OPEN_FILES_MAX => {
-                self.refused_files += 1;
-                return self.unopened(mapping, Missing::TooMany);
-            }
-            None => {
-                let trusted = open::is_trusted(&status, &mapping.path);
-                let Some(id) = self.add(mapping, build_id, Ok((file, trusted))) else {
-                    return self.overflow();
-                };
-                self.open_files += 1;
-                self.by_file.insert(key, id);
-                if let Some(build_id) = build_id {
-                    self.by_name.insert((Some(build_id), mapping.path.clone()), id);
-                    if trusted {
-                        self.by_trusted_build_id.insert(build_id, id);
-                    }
-                }
-                id
-            }
+            None => match self.opened_first(mapping, file, &status, exact) {
+                Ok(id) => id,
+                Err(missing) => return self.unopened(mapping, missing),
+            },
         };
         if mapping.inode != 0 && self.by_inode.len() < MODULES_MAX {
             self.by_inode.insert((mapping.device, mapping.inode), id);
         }
         id
+    }
+
+    /// Takes in a file that was not seen on this device yet.
+    fn opened_first(
+        &mut self,
+        mapping: &Mapping,
+        file: File,
+        status: &Metadata,
+        exact: FileKey,
+    ) -> Result<ModuleId, Missing> {
+        let build_id = Headers::read(&file).ok().and_then(|it| it.build_id(&file));
+        let anywhere = FileKey {
+            device: None,
+            build_id,
+            ..exact
+        };
+        if build_id.is_some()
+            && let Some(id) = self.by_file.get(&anywhere).copied()
+        {
+            if self.by_file.len() < 2 * MODULES_MAX {
+                self.by_file.insert(exact, id);
+            }
+            return Ok(id);
+        }
+        if self.open_files >= OPEN_FILES_MAX {
+            self.refused_files += 1;
+            return Err(Missing::TooMany);
+        }
+        let trusted = open::is_trusted(status, &mapping.path);
+        let id = self
+            .add(mapping, build_id, Ok((file, trusted)))
+            .ok_or(Missing::TooMany)?;
+        self.open_files += 1;
+        self.by_file.insert(exact, id);
+        if let Some(build_id) = build_id {
+            self.by_file.insert(anywhere, id);
+            self.by_name
+                .insert((Some(build_id), mapping.path.clone()), id);
+            if trusted {
+                self.by_trusted_build_id.insert(build_id, id);
+            }
+        }
+        Ok(id)
     }
 
     /// The process is gone: the build id must prove that a file is the one.
@@ -280,9 +326,10 @@ impl Modules {
 /// A path as a report may show it: names of files can hold line ends and escape
 /// sequences for terminals.
 fn printable(path: &str) -> String {
-    path.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+    path.chars()
+        .map(|char| if char.is_control() { '\u{fffd}' } else { char })
+        .collect()
 }
-
 
 #[cfg(test)]
 mod tests;

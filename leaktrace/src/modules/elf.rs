@@ -48,12 +48,18 @@ impl Headers {
             return Err(invalid("too many segments"));
         }
         let offset = header.e_phoff.get(LittleEndian);
-        Ok(Self { file: header, segments: read_table(file, offset, usize::from(count))? })
+        Ok(Self {
+            file: header,
+            segments: read_table(file, offset, usize::from(count))?,
+        })
     }
 
     /// The GNU build id from the notes that are mapped with the file.
     pub fn build_id(&self, file: &File) -> Option<BuildId> {
-        let notes = self.segments.iter().filter(|it| it.p_type.get(LittleEndian) == elf::PT_NOTE);
+        let notes = self
+            .segments
+            .iter()
+            .filter(|it| it.p_type.get(LittleEndian) == elf::PT_NOTE);
         notes.into_iter().find_map(|segment| {
             let size = segment.p_filesz.get(LittleEndian).min(NOTES_BYTES_MAX);
             let bytes = read_at(file, segment.p_offset.get(LittleEndian), size).ok()?;
@@ -83,11 +89,15 @@ impl Headers {
                 let offset = it.p_offset.get(LittleEndian);
                 let end = offset.saturating_add(it.p_filesz.get(LittleEndian));
                 let first = offset / PAGE_BYTES * PAGE_BYTES;
-                (first..end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(end)).contains(&file_offset)
+                (first..end.checked_next_multiple_of(PAGE_BYTES).unwrap_or(end))
+                    .contains(&file_offset)
             })
         };
         let segment = exact.or_else(in_page)?;
-        let shift = segment.p_vaddr.get(LittleEndian).wrapping_sub(segment.p_offset.get(LittleEndian));
+        let shift = segment
+            .p_vaddr
+            .get(LittleEndian)
+            .wrapping_sub(segment.p_offset.get(LittleEndian));
         Some(file_offset.wrapping_add(shift))
     }
 
@@ -97,7 +107,11 @@ impl Headers {
         if count > SECTIONS_MAX {
             return Err(invalid("too many sections"));
         }
-        read_table(file, self.file.e_shoff.get(LittleEndian), usize::from(count))
+        read_table(
+            file,
+            self.file.e_shoff.get(LittleEndian),
+            usize::from(count),
+        )
     }
 }
 
@@ -116,7 +130,10 @@ fn build_id_note(bytes: &[u8], align: u64) -> Option<BuildId> {
 /// Reads exactly these bytes. The caller caps `size`; a size that the file does
 /// not have fails before memory is taken for it.
 pub fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
-    if offset.checked_add(size).is_none_or(|end| end > file.metadata().map_or(0, |it| it.len())) {
+    if offset
+        .checked_add(size)
+        .is_none_or(|end| end > file.metadata().map_or(0, |it| it.len()))
+    {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
@@ -127,13 +144,16 @@ pub fn read_at(file: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
 /// Reads a table of fixed-size entries.
 fn read_table<T: Pod>(file: &File, offset: u64, count: usize) -> io::Result<Vec<T>> {
     let bytes = read_at(file, offset, (count * size_of::<T>()) as u64)?;
-    let (table, _) = pod::slice_from_bytes(&bytes, count).map_err(|()| invalid("table cut short"))?;
+    let (table, _) =
+        pod::slice_from_bytes(&bytes, count).map_err(|()| invalid("table cut short"))?;
     Ok(table.to_vec())
 }
 
 /// The value at the beginning of some bytes.
 pub fn first<T: Pod>(bytes: &[u8]) -> io::Result<&T> {
-    pod::from_bytes(bytes).map(|(value, _)| value).map_err(|()| invalid("header cut short"))
+    pod::from_bytes(bytes)
+        .map(|(value, _)| value)
+        .map_err(|()| invalid("header cut short"))
 }
 
 /// An error about what the file holds.

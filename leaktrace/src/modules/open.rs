@@ -20,10 +20,17 @@ use crate::host::maps::Mapping;
 
 /// Opens the very file that a living process has mapped.
 pub(super) fn mapped_file(pid: u32, mapping: &Mapping) -> Result<File, Missing> {
-    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+    let path = format!(
+        "/proc/{pid}/map_files/{:x}-{:x}",
+        mapping.start, mapping.end
+    );
     // An O_PATH descriptor opens nothing yet: a device or a pipe is not touched.
-    let handle = nix::fcntl::open(path.as_str(), OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|_| Missing::Gone)?;
+    let handle = nix::fcntl::open(
+        path.as_str(),
+        OFlag::O_PATH | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|_| Missing::Gone)?;
     regular(&handle).ok_or(Missing::NotRegular)
 }
 
@@ -43,7 +50,7 @@ pub(super) fn is_trusted(status: &Metadata, path: &str) -> bool {
     let only_root = status.uid() == 0 && status.mode() & 0o022 == 0;
     only_root
         && own_handle(path)
-            .and_then(|handle| Ok(File::from(handle).metadata()))
+            .map(|handle| File::from(handle).metadata())
             .is_ok_and(|own| {
                 own.is_ok_and(|own| (own.dev(), own.ino()) == (status.dev(), status.ino()))
             })

@@ -29,22 +29,32 @@ const NO_PID: u32 = 1 << 30;
 
 /// A path for one test that nobody uses yet.
 fn scratch(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("leaktrace-modules-{name}-{}", std::process::id()));
+    let path =
+        std::env::temp_dir().join(format!("leaktrace-modules-{name}-{}", std::process::id()));
     let _ = fs::remove_file(&path);
     path
 }
 
 fn build_id_of(path: &Path) -> BuildId {
     let file = File::open(path).expect("the file can be opened");
-    Headers::read(&file).expect("it is a program").build_id(&file).expect("it has a build id")
+    Headers::read(&file)
+        .expect("it is a program")
+        .build_id(&file)
+        .expect("it has a build id")
 }
 
 /// The build id is the one that binutils tell.
 #[test]
 fn build_ids_are_read() {
-    let output = Command::new("readelf").args(["-n", "/bin/ls"]).output().expect("readelf runs");
+    let output = Command::new("readelf")
+        .args(["-n", "/bin/ls"])
+        .output()
+        .expect("readelf runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains(&build_id_of(Path::new("/bin/ls")).to_string()), "{text}");
+    assert!(
+        text.contains(&build_id_of(Path::new("/bin/ls")).to_string()),
+        "{text}"
+    );
 }
 
 /// A file whose process has ended is found by path, if the build id is the same,
@@ -73,7 +83,14 @@ fn a_gone_process_is_proved_by_build_id() {
 fn other_than_files_are_refused() {
     let pipe = scratch("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe can be made");
-    for path in [pipe.to_str().expect("UTF-8"), "/dev/zero", "/tmp", "/proc/self/exe", "/proc/1/root/bin/ls", "relative"] {
+    for path in [
+        pipe.to_str().expect("UTF-8"),
+        "/dev/zero",
+        "/tmp",
+        "/proc/self/exe",
+        "/proc/1/root/bin/ls",
+        "relative",
+    ] {
         assert!(open::own_file(path).is_none(), "{path}");
     }
     fs::remove_file(pipe).expect("the pipe can be removed");
@@ -86,7 +103,10 @@ fn pages_without_file_say_so() {
     for (path, missing) in [("", Missing::NoFile), ("[vdso]", Missing::Kernel)] {
         let id = modules.resolve(NO_PID, &mapping(path));
         let module = modules.get(id);
-        assert_eq!((module.name.as_str(), module.missing), (path, Some(missing)));
+        assert_eq!(
+            (module.name.as_str(), module.missing),
+            (path, Some(missing))
+        );
         assert_eq!(modules.resolve(1, &mapping(path)), id);
     }
 }
@@ -100,7 +120,11 @@ fn a_copied_build_id_is_another_module() {
     let mut ids = Vec::new();
     let mut modules = Modules::default();
     for program in [path.as_path(), Path::new("/bin/sleep")] {
-        let mut child = Command::new(program).arg("60").stdin(Stdio::null()).spawn().expect("starts");
+        let mut child = Command::new(program)
+            .arg("60")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("starts");
         let name = fs::canonicalize(program).expect("the path exists");
         let found = std::iter::repeat_with(|| read_maps(child.id()).expect("maps can be read"))
             .take(100_000)

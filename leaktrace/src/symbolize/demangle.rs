@@ -28,7 +28,10 @@ impl fmt::Write for Limited {
 /// `NAME_BYTES_MAX`, never with control characters.
 pub(super) fn demangle(name: &str) -> String {
     let readable = (name.len() <= MANGLED_BYTES_MAX).then(|| rust(name).or_else(|| cpp(name)));
-    printable(readable.flatten().as_deref().unwrap_or(name), NAME_BYTES_MAX)
+    printable(
+        readable.flatten().as_deref().unwrap_or(name),
+        NAME_BYTES_MAX,
+    )
 }
 
 /// Cuts a text to a length and takes out what would disturb a terminal.
@@ -54,7 +57,9 @@ fn cpp(name: &str) -> Option<String> {
     }
     let symbol = cpp_demangle::Symbol::new(name).ok()?;
     let mut text = Limited(String::new());
-    symbol.structured_demangle(&mut text, &cpp_demangle::DemangleOptions::default()).ok()?;
+    symbol
+        .structured_demangle(&mut text, &cpp_demangle::DemangleOptions::default())
+        .ok()?;
     Some(text.0)
 }
 
@@ -65,9 +70,18 @@ mod tests {
     /// Rust of both schemes, C++ and C come out readable.
     #[test]
     fn names_come_out_readable() {
-        assert_eq!(demangle("_ZN4core3fmt5write17h0123456789abcdefE"), "core::fmt::write");
-        assert_eq!(demangle("_RNvCs15kBYyAo9fc_7mycrate7example"), "mycrate::example");
-        assert_eq!(demangle("_ZNSt6vectorIiSaIiEE9push_backERKi"), "std::vector<int, std::allocator<int> >::push_back(int const&)");
+        assert_eq!(
+            demangle("_ZN4core3fmt5write17h0123456789abcdefE"),
+            "core::fmt::write"
+        );
+        assert_eq!(
+            demangle("_RNvCs15kBYyAo9fc_7mycrate7example"),
+            "mycrate::example"
+        );
+        assert_eq!(
+            demangle("_ZNSt6vectorIiSaIiEE9push_backERKi"),
+            "std::vector<int, std::allocator<int> >::push_back(int const&)"
+        );
         assert_eq!(demangle("malloc"), "malloc");
         assert_eq!(demangle("f"), "f");
     }
@@ -79,7 +93,14 @@ mod tests {
         name.truncate(4);
         name.push_str("St4pairIiiE");
         for index in 0..60 {
-            name.push_str(&format!("St4pairIS{0}_S{0}_E", if index < 1 { String::new() } else { "1".to_owned() }));
+            name.push_str(&format!(
+                "St4pairIS{0}_S{0}_E",
+                if index < 1 {
+                    String::new()
+                } else {
+                    "1".to_owned()
+                }
+            ));
         }
         assert!(demangle(&name).len() <= NAME_BYTES_MAX);
         assert!(demangle(&format!("_Z{}", "N".repeat(1 << 20))).len() <= NAME_BYTES_MAX);

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{self, Read, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd},
+        fd::AsRawFd as _,
         unix::fs::{FileExt as _, MetadataExt as _},
     },
     sync::Arc,
@@ -84,14 +84,23 @@ impl Image {
     /// file that others than root can write is not given to it: it gets a
     /// copy of the tables that hold names, and nothing else.
     pub(super) fn prepare(module: &Module) -> io::Result<Self> {
-        let Some(file) = &module.file else { return Err(invalid("no file")) };
+        let Some(file) = &module.file else {
+            return Err(invalid("no file"));
+        };
         let headers = Headers::read(file)?;
         let mut sources = Vec::new();
         sources.extend(debug_file(&headers, file));
+        // What the separate file does not know of debug info, this one does not
+        // know either: two readings of the same would only take memory.
+        let needs_debug_info = sources.is_empty();
         sources.push(if module.trusted {
-            Source { file: Arc::clone(file), has_debug_info: true, copied_bytes: 0 }
+            Source {
+                file: Arc::clone(file),
+                has_debug_info: needs_debug_info,
+                copied_bytes: 0,
+            }
         } else {
-            copy(&headers, file)?
+            copy(&headers, file, needs_debug_info)?
         });
         Ok(Self { headers, sources })
     }
@@ -107,13 +116,18 @@ impl Image {
 /// Found by build id alone: a debug link is a name that the file chooses. Only
 /// files of root in root's directories are taken, so they need no copy.
 fn debug_file(headers: &Headers, file: &File) -> Option<Source> {
-    let build_id = headers.build_id(file).filter(|it| it.as_bytes().len() >= 2)?;
+    let build_id = headers
+        .build_id(file)
+        .filter(|it| it.as_bytes().len() >= 2)?;
     let hex = build_id.to_string();
     let path = format!("{DEBUG_DIRECTORY}/{}/{}.debug", &hex[..2], &hex[2..]);
     let file = File::open(path).ok()?;
     let status = file.metadata().ok()?;
     let is_ours = status.is_file() && status.uid() == 0 && status.mode() & 0o022 == 0;
-    let is_same = Headers::read(&file).ok()?.build_id(&file).is_none_or(|it| it == build_id);
+    let is_same = Headers::read(&file)
+        .ok()?
+        .build_id(&file)
+        .is_none_or(|it| it == build_id);
     (is_ours && is_same).then(|| Source {
         file: Arc::new(file),
         has_debug_info: true,
@@ -128,11 +142,14 @@ struct Kept {
 }
 
 /// Copies the tables that hold names into memory of our own.
-fn copy(headers: &Headers, file: &File) -> io::Result<Source> {
-    let mut kept = wanted_sections(headers, file)?;
+fn copy(headers: &Headers, file: &File, needs_debug_info: bool) -> io::Result<Source> {
     let is_debug = |it: &Kept| DEBUG_SECTIONS.contains(&it.name);
+    let mut kept = wanted_sections(headers, file)?;
+    kept.retain(|it| needs_debug_info || !is_debug(it));
     let size = |kept: &[Kept]| -> u64 {
-        kept.iter().fold(0, |sum, it| sum.saturating_add(it.header.sh_size.get(LittleEndian)))
+        kept.iter().fold(0, |sum, it| {
+            sum.saturating_add(it.header.sh_size.get(LittleEndian))
+        })
     };
     if size(&kept) > COPY_BYTES_MAX || !unfolds_within(&kept, file, UNFOLDED_BYTES_MAX) {
         kept.retain(|it| !is_debug(it));
@@ -145,7 +162,11 @@ fn copy(headers: &Headers, file: &File) -> io::Result<Source> {
     }
     let has_debug_info = kept.iter().any(is_debug);
     let (file, copied_bytes) = write_copy(headers, file, &kept)?;
-    Ok(Source { file: Arc::new(file), has_debug_info, copied_bytes })
+    Ok(Source {
+        file: Arc::new(file),
+        has_debug_info,
+        copied_bytes,
+    })
 }
 
 /// The sections worth copying, each name once.
@@ -154,13 +175,18 @@ fn wanted_sections(headers: &Headers, file: &File) -> io::Result<Vec<Kept>> {
     const NAMES_BYTES_MAX: u64 = 256 * 1024;
     let sections = headers.sections(file)?;
     let names = usize::from(headers.file.e_shstrndx.get(LittleEndian).0);
-    let Some(names) = sections.get(names) else { return Ok(Vec::new()) };
+    let Some(names) = sections.get(names) else {
+        return Ok(Vec::new());
+    };
     let size = names.sh_size.get(LittleEndian).min(NAMES_BYTES_MAX);
     let names = read_at(file, names.sh_offset.get(LittleEndian), size)?;
     let mut kept: Vec<Kept> = Vec::new();
     for header in sections {
         let start = header.sh_name.get(LittleEndian) as usize;
-        let Some(name) = names.get(start..).and_then(|it| it.split(|byte| *byte == 0).next()) else {
+        let Some(name) = names
+            .get(start..)
+            .and_then(|it| it.split(|byte| *byte == 0).next())
+        else {
             continue;
         };
         let wanted = SYMBOL_SECTIONS.iter().chain(&DEBUG_SECTIONS);
@@ -180,7 +206,11 @@ fn wanted_sections(headers: &Headers, file: &File) -> io::Result<Vec<Kept>> {
 fn unfolds_within(kept: &[Kept], file: &File, bytes_max: u64) -> bool {
     let mut left = bytes_max;
     kept.iter().all(|it| {
-        let compressed = it.header.sh_flags.get(LittleEndian).contains(elf::SHF_COMPRESSED);
+        let compressed = it
+            .header
+            .sh_flags
+            .get(LittleEndian)
+            .contains(elf::SHF_COMPRESSED);
         if !compressed && it.name != ".gnu_debugdata" {
             return true;
         }
@@ -189,7 +219,11 @@ fn unfolds_within(kept: &[Kept], file: &File, bytes_max: u64) -> bool {
             Ok(bytes) if size <= COPY_BYTES_MAX => bytes,
             _ => return false,
         };
-        let unfolded = if compressed { unfold_section(&bytes, left) } else { unfold_xz(&bytes, left) };
+        let unfolded = if compressed {
+            unfold_section(&bytes, left)
+        } else {
+            unfold_xz(&bytes, left)
+        };
         match unfolded {
             Ok(bytes) if bytes <= left => {
                 left -= bytes;
@@ -218,12 +252,18 @@ fn unfold_section(bytes: &[u8], bytes_max: u64) -> io::Result<u64> {
 /// Unfolds the small symbol table that Fedora puts into stripped files.
 fn unfold_xz(bytes: &[u8], bytes_max: u64) -> io::Result<u64> {
     let stream = xz2::stream::Stream::new_stream_decoder(UNFOLDED_BYTES_MAX, 0)?;
-    measure(xz2::bufread::XzDecoder::new_stream(bytes, stream), bytes_max)
+    measure(
+        xz2::bufread::XzDecoder::new_stream(bytes, stream),
+        bytes_max,
+    )
 }
 
 /// Counts what a reader gives, up to one byte more than allowed.
 fn measure(reader: impl Read, bytes_max: u64) -> io::Result<u64> {
-    io::copy(&mut reader.take(bytes_max.saturating_add(1)), &mut io::sink())
+    io::copy(
+        &mut reader.take(bytes_max.saturating_add(1)),
+        &mut io::sink(),
+    )
 }
 
 /// Writes an ELF file of these sections alone.
@@ -231,10 +271,7 @@ fn measure(reader: impl Read, bytes_max: u64) -> io::Result<u64> {
 /// Names of sections and links between them are our own; addresses inside the
 /// tables stay what they were, so the copy is asked by address.
 fn write_copy(headers: &Headers, file: &File, kept: &[Kept]) -> io::Result<(File, u64)> {
-    let mut target = File::from(OwnedFd::from(memfd_create(
-        "leaktrace-symbols",
-        MFdFlags::MFD_CLOEXEC,
-    )?));
+    let mut target = File::from(memfd_create("leaktrace-symbols", MFdFlags::MFD_CLOEXEC)?);
     let header_bytes = size_of::<FileHeader64<LittleEndian>>() as u64;
     target.write_all(&vec![0; header_bytes as usize])?;
     let mut names = vec![0];
@@ -274,9 +311,15 @@ fn write_copy(headers: &Headers, file: &File, kept: &[Kept]) -> io::Result<(File
 /// Copies a range of a file, by pieces: tables can be large.
 fn append(target: &mut File, file: &File, offset: u64, size: u64) -> io::Result<()> {
     const PIECE_BYTES: usize = 1024 * 1024;
-    let end = offset.checked_add(size).ok_or_else(|| invalid("section beyond the end"))?;
+    let end = offset
+        .checked_add(size)
+        .ok_or_else(|| invalid("section beyond the end"))?;
     for start in (offset..end).step_by(PIECE_BYTES) {
-        target.write_all(&read_at(file, start, (end - start).min(PIECE_BYTES as u64))?)?;
+        target.write_all(&read_at(
+            file,
+            start,
+            (end - start).min(PIECE_BYTES as u64),
+        )?)?;
     }
     Ok(())
 }
@@ -292,10 +335,15 @@ fn copy_header(
     header.e_phoff.set(LittleEndian, 0);
     header.e_phnum.set(LittleEndian, 0);
     header.e_shoff.set(LittleEndian, table_offset);
-    header.e_shentsize.set(LittleEndian, size_of::<SectionHeader64<LittleEndian>>() as u16);
+    header.e_shentsize.set(
+        LittleEndian,
+        size_of::<SectionHeader64<LittleEndian>>() as u16,
+    );
     // There are at most the wanted names and two more.
     header.e_shnum.set(LittleEndian, sections as u16);
-    header.e_shstrndx.set(LittleEndian, elf::SymbolSection(sections as u16 - 1));
+    header
+        .e_shstrndx
+        .set(LittleEndian, elf::SymbolSection(sections as u16 - 1));
     header
 }
 
@@ -305,5 +353,5 @@ fn blank_section() -> SectionHeader64<LittleEndian> {
     *first(&bytes).expect("as many bytes as the header has")
 }
 
-
-
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,11 @@ impl Request {
     /// function or line, where the call was the last: the call itself lies one
     /// byte before. No other place in the agent knows this rule.
     fn lookup_offset(&self) -> u64 {
-        if self.is_return_address { self.file_offset.wrapping_sub(1) } else { self.file_offset }
+        if self.is_return_address {
+            self.file_offset.wrapping_sub(1)
+        } else {
+            self.file_offset
+        }
     }
 }
 
@@ -85,21 +89,31 @@ impl Symbolizer {
     /// The same for callers outside of the runtime; must not be called within.
     pub fn symbolize_blocking(&self, requests: Vec<Request>) -> Vec<Vec<Frame>> {
         match self.ask(&requests) {
-            Some(answer) => answer.blocking_recv().unwrap_or_else(|_| unanswered(&requests)),
+            Some(answer) => answer
+                .blocking_recv()
+                .unwrap_or_else(|_| unanswered(&requests)),
             None => unanswered(&requests),
         }
     }
 
     fn ask(&self, requests: &[Request]) -> Option<oneshot::Receiver<Vec<Vec<Frame>>>> {
         let (answer, receiver) = oneshot::channel();
-        self.jobs.send(Job { requests: requests.to_vec(), answer }).ok()?;
+        self.jobs
+            .send(Job {
+                requests: requests.to_vec(),
+                answer,
+            })
+            .ok()?;
         Some(receiver)
     }
 }
 
 /// Frames without names, should the thread have died.
 fn unanswered(requests: &[Request]) -> Vec<Vec<Frame>> {
-    requests.iter().map(|request| vec![unresolved(request, "symbolizer failed")]).collect()
+    requests
+        .iter()
+        .map(|request| vec![unresolved(request, "symbolizer failed")])
+        .collect()
 }
 
 /// The frame that every request has at least.
@@ -115,10 +129,11 @@ fn bare(request: &Request) -> Frame {
 
 /// The frame of an address that has no name, and why.
 fn unresolved(request: &Request, reason: &str) -> Frame {
-    Frame { unresolved: Some(reason.to_owned()), ..bare(request) }
+    Frame {
+        unresolved: Some(reason.to_owned()),
+        ..bare(request)
+    }
 }
-
-
 
 #[cfg(test)]
 mod tests;

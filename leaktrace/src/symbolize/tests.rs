@@ -2,7 +2,9 @@
 //! Must not know any other module's inside.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -27,9 +29,17 @@ impl Scratch {
     /// Compiles a source text; `None` where there is no such compiler.
     fn compile(&self, compiler: &str, flags: &[&str], text: &str) -> Option<PathBuf> {
         let extension = if compiler == "g++" { "cc" } else { "c" };
-        let (source, target) = (self.0.join(format!("source.{extension}")), self.0.join("program"));
+        let (source, target) = (
+            self.0.join(format!("source.{extension}")),
+            self.0.join("program"),
+        );
         fs::write(&source, text).expect("the source can be written");
-        let status = Command::new(compiler).args(flags).arg("-o").arg(&target).arg(&source).status();
+        let status = Command::new(compiler)
+            .args(flags)
+            .arg("-o")
+            .arg(&target)
+            .arg(&source)
+            .status();
         match status {
             Ok(status) => {
                 assert!(status.success());
@@ -55,7 +65,10 @@ struct Running(Child);
 impl Running {
     /// Starts it and waits until it has exec'ed.
     fn start(path: &Path) -> Self {
-        let child = Command::new(path).stdin(Stdio::piped()).spawn().expect("the program starts");
+        let child = Command::new(path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
         let running = Self(child);
         let deadline = Instant::now() + Duration::from_secs(5);
         while running.mapping_of("/program").is_none() {
@@ -82,7 +95,9 @@ impl Drop for Running {
 fn svma_of(path: &Path, symbol: &str) -> u64 {
     let output = Command::new("nm").arg(path).output().expect("nm runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find(|line| line.split(' ').nth(2) == Some(symbol));
+    let line = text
+        .lines()
+        .find(|line| line.split(' ').nth(2) == Some(symbol));
     let line = line.unwrap_or_else(|| panic!("no {symbol} in {text}"));
     u64::from_str_radix(line.split(' ').next().expect("a value"), 16).expect("hex")
 }
@@ -101,23 +116,41 @@ fn name_of(modules: &mut Modules, pid: u32, avma: u64) -> Vec<Frame> {
 /// Names one offset of a module.
 fn name_offset(module: &Arc<Module>, file_offset: u64, is_return_address: bool) -> Vec<Frame> {
     let symbolizer = Symbolizer::spawn().expect("the thread starts");
-    let request = Request { module: Arc::clone(module), file_offset, is_return_address };
+    let request = Request {
+        module: Arc::clone(module),
+        file_offset,
+        is_return_address,
+    };
     symbolizer.symbolize_blocking(vec![request]).remove(0)
 }
 
 /// The function names of some frames.
 fn functions(frames: &[Frame]) -> Vec<&str> {
-    frames.iter().map(|it| it.function.as_deref().unwrap_or("?")).collect()
+    frames
+        .iter()
+        .map(|it| it.function.as_deref().unwrap_or("?"))
+        .collect()
 }
 
-/// Makes a module of bytes that somebody could have mapped.
-fn module_of(name: &str, bytes: &[u8]) -> Arc<Module> {
+/// Makes a module of bytes that somebody could have mapped: as a file that anybody
+/// can write, or as one of root's.
+fn module_of(name: &str, bytes: &[u8], mode: u32) -> Arc<Module> {
     let scratch = Scratch::new(name);
     let path = scratch.0.join("file");
     fs::write(&path, bytes).expect("the file is written");
+    fs::set_permissions(&path, Permissions::from_mode(mode)).expect("the mode is set");
     let mut modules = Modules::default();
     let id = modules.adopt(&path);
     Arc::clone(modules.get(id))
+}
+
+/// Runs a tool that must succeed.
+fn run(tool: &str, arguments: &[&str]) {
+    let status = Command::new(tool).args(arguments).status();
+    assert!(
+        status.expect("the tool starts").success(),
+        "{tool} {arguments:?}"
+    );
 }
 
 #[inline(never)]
@@ -137,16 +170,35 @@ fn own_functions_are_named() {
     let (mut modules, pid) = (Modules::default(), std::process::id());
     let start = outer_for_test as *const () as u64;
     let plain = name_of(&mut modules, pid, start);
-    assert!(functions(&plain).last().unwrap().ends_with("outer_for_test"), "{plain:?}");
-    assert!(plain[0].file.as_deref().unwrap().ends_with("symbolize/tests.rs"));
+    assert!(
+        functions(&plain)
+            .last()
+            .unwrap()
+            .ends_with("outer_for_test"),
+        "{plain:?}"
+    );
+    assert!(
+        plain[0]
+            .file
+            .as_deref()
+            .unwrap()
+            .ends_with("symbolize/tests.rs")
+    );
     assert!(plain[0].line.is_some() && plain[0].unresolved.is_none());
     let inlined = (start..start + 64)
         .map(|avma| name_of(&mut modules, pid, avma))
         .find(|frames| frames.iter().any(|it| it.inlined))
         .expect("some address is inlined code");
     let last = inlined.len() - 1;
-    assert!(functions(&inlined)[last].ends_with("outer_for_test"), "{inlined:?}");
-    assert!(functions(&inlined)[..=last].iter().any(|it| it.ends_with("inlined_for_test")));
+    assert!(
+        functions(&inlined)[last].ends_with("outer_for_test"),
+        "{inlined:?}"
+    );
+    assert!(
+        functions(&inlined)[..=last]
+            .iter()
+            .any(|it| it.ends_with("inlined_for_test"))
+    );
     assert!(inlined[..last].iter().all(|it| it.inlined) && !inlined[last].inlined);
     assert!(inlined.iter().all(|it| it.address == inlined[0].address));
 }
@@ -154,7 +206,12 @@ fn own_functions_are_named() {
 /// The C library is opened once for two processes, and its functions are named.
 #[test]
 fn libc_is_named() {
-    let mut child = Running(Command::new("sleep").arg("60").spawn().expect("sleep starts"));
+    let mut child = Running(
+        Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .expect("sleep starts"),
+    );
     let deadline = Instant::now() + Duration::from_secs(5);
     while child.mapping_of("/libc.so.6").is_none() && Instant::now() < deadline {
         std::thread::yield_now();
@@ -163,13 +220,19 @@ fn libc_is_named() {
     let mapping = child.mapping_of("/libc.so.6").expect("sleep has a libc");
     let module = modules.resolve(child.0.id(), &mapping);
     let own = read_maps(std::process::id()).expect("own maps");
-    let own = own.into_iter().find(|it| it.path.ends_with("/libc.so.6")).expect("own libc");
+    let own = own
+        .into_iter()
+        .find(|it| it.path.ends_with("/libc.so.6"))
+        .expect("own libc");
     assert_eq!(modules.resolve(std::process::id(), &own), module);
     assert_eq!(modules.open_files(), 1);
     let avma = nix::libc::qsort as *const () as u64;
     let frames = name_offset(modules.get(module), own.file_offset_of(avma), false);
     eprintln!("{frames:?} {:?}", modules.get(module));
-    assert!(functions(&frames).last().unwrap().contains("qsort"), "{frames:?}");
+    assert!(
+        functions(&frames).last().unwrap().contains("qsort"),
+        "{frames:?}"
+    );
     assert!(frames[0].build_id.is_some() && frames[0].module.as_deref() == Some("libc.so.6"));
     child.0.kill().expect("sleep can be killed");
 }
@@ -182,7 +245,9 @@ fn a_deleted_cpp_program_is_named() {
     let text = "#include <unistd.h>\nnamespace a { struct B { static int c(int); }; }\n\
                 int a::B::c(int d) {\n  return d * 3; }\n\
                 int main() { char b; return a::B::c(read(0, &b, 1)); }\n";
-    let Some(path) = scratch.compile("g++", &["-g", "-O1"], text) else { return };
+    let Some(path) = scratch.compile("g++", &["-g", "-O1"], text) else {
+        return;
+    };
     let offset = svma_of(&path, "_ZN1a1B1cEi");
     let running = Running::start(&path);
     fs::remove_file(&path).expect("the program can be removed");
@@ -205,7 +270,9 @@ fn a_deleted_cpp_program_is_named() {
 fn a_return_address_is_looked_up_at_the_call() {
     let scratch = Scratch::new("return");
     let text = "void g(void) {} void h(void) {} int main(void) { return 0; }";
-    let Some(path) = scratch.compile("cc", &["-O0"], text) else { return };
+    let Some(path) = scratch.compile("cc", &["-O0"], text) else {
+        return;
+    };
     let mut modules = Modules::default();
     let id = modules.adopt(&path);
     let offset = svma_of(&path, "h");
@@ -220,18 +287,32 @@ fn a_return_address_is_looked_up_at_the_call() {
 fn compressed_and_stripped_files_work() {
     let scratch = Scratch::new("gz");
     let text = "int f(int a) { return a; } int main(void) { return f(0); }";
-    let Some(path) = scratch.compile("cc", &["-g", "-gz=zlib"], text) else { return };
+    let Some(path) = scratch.compile("cc", &["-g", "-gz=zlib"], text) else {
+        return;
+    };
     let offset = svma_of(&path, "f");
     let mut modules = Modules::default();
     let id = modules.adopt(&path);
     let frames = name_offset(modules.get(id), offset, false);
-    assert_eq!((functions(&frames), frames[0].line), (vec!["f"], Some(1)), "{frames:?}");
+    assert_eq!(
+        (functions(&frames), frames[0].line),
+        (vec!["f"], Some(1)),
+        "{frames:?}"
+    );
     let target = scratch.0.join("stripped");
-    let status = Command::new("strip").arg("-o").arg(&target).arg(&path).status().expect("strip");
+    let status = Command::new("strip")
+        .arg("-o")
+        .arg(&target)
+        .arg(&path)
+        .status()
+        .expect("strip");
     assert!(status.success());
     let id = modules.adopt(&target);
     let frames = name_offset(modules.get(id), offset, false);
-    assert!(frames[0].function.is_none() && frames[0].unresolved.is_some(), "{frames:?}");
+    assert!(
+        frames[0].function.is_none() && frames[0].unresolved.is_some(),
+        "{frames:?}"
+    );
 }
 
 /// Files that are no program, cut short at any place, or with bytes turned over
@@ -240,12 +321,17 @@ fn compressed_and_stripped_files_work() {
 fn broken_files_give_a_reason() {
     let scratch = Scratch::new("broken");
     let text = "int f(int a) { return a; } int main(void) { return f(0); }";
-    let Some(path) = scratch.compile("cc", &["-g"], text) else { return };
+    let Some(path) = scratch.compile("cc", &["-g"], text) else {
+        return;
+    };
     let bytes = fs::read(&path).expect("the program can be read");
     let offset = svma_of(&path, "f");
     let check = |bytes: &[u8]| {
-        let frames = name_offset(&module_of("broken-part", bytes), offset, false);
-        assert_eq!(frames.iter().any(|it| it.function.is_none()), frames[0].unresolved.is_some());
+        let [frames, of_root] = [0o666, 0o600]
+            .map(|mode| name_offset(&module_of("broken-part", bytes, mode), offset, false));
+        for frame in frames.iter().chain(&of_root) {
+            assert_eq!(frame.function.is_none(), frame.unresolved.is_some());
+        }
         frames
     };
     assert_eq!(functions(&check(&bytes)), ["f"]);
@@ -266,7 +352,9 @@ fn broken_files_give_a_reason() {
     for _ in 0..200 {
         let mut broken = bytes.clone();
         for _ in 0..20 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             let place = (state >> 33) as usize % broken.len();
             broken[place] ^= (state >> 25) as u8;
         }
@@ -279,30 +367,101 @@ fn broken_files_give_a_reason() {
 fn a_shrinking_file_is_survived() {
     let scratch = Scratch::new("shrink");
     let text = "int f(int a) { return a; } int main(void) { return f(0); }";
-    let Some(path) = scratch.compile("cc", &["-g"], text) else { return };
+    let Some(path) = scratch.compile("cc", &["-g"], text) else {
+        return;
+    };
     let offset = svma_of(&path, "f");
     let mut modules = Modules::default();
-    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("chmod");
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("chmod");
     let id = modules.adopt(&path);
     let symbolizer = Symbolizer::spawn().expect("the thread starts");
     let ask = |file_offset| {
         let module = Arc::clone(modules.get(id));
-        let request = Request { module, file_offset, is_return_address: false };
+        let request = Request {
+            module,
+            file_offset,
+            is_return_address: false,
+        };
         symbolizer.symbolize_blocking(vec![request]).remove(0)
     };
     assert_eq!(functions(&ask(offset)), ["f"]);
-    File::options().write(true).open(&path).and_then(|file| file.set_len(0)).expect("truncate");
+    File::options()
+        .write(true)
+        .open(&path)
+        .and_then(|file| file.set_len(0))
+        .expect("truncate");
     assert_eq!(functions(&ask(offset + 1)), ["f"]);
 }
 
 /// The asynchronous way answers the same.
 #[test]
 fn the_runtime_can_wait() {
-    let module = module_of("async", b"no program");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let module = module_of("async", b"no program", 0o600);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let symbolizer = Symbolizer::spawn().expect("the thread starts");
-    let request = Request { module, file_offset: 5, is_return_address: false };
+    let request = Request {
+        module,
+        file_offset: 5,
+        is_return_address: false,
+    };
     let frames = runtime.block_on(symbolizer.symbolize(vec![request.clone(), request]));
     assert_eq!(frames.len(), 2);
-    assert_eq!((frames[0][0].address, frames[0][0].function.as_deref()), (5, None));
+    assert_eq!(
+        (frames[0][0].address, frames[0][0].function.as_deref()),
+        (5, None)
+    );
+}
+
+/// A file that names a pipe as its debug file does not make us wait, and keeps its
+/// own names.
+#[test]
+fn a_debug_link_leads_nowhere() {
+    let scratch = Scratch::new("link");
+    let text = "int f(int a) { return a; } int main(void) { return f(0); }";
+    let Some(path) = scratch.compile("cc", &[], text) else {
+        return;
+    };
+    let pipe = scratch.0.join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("a pipe can be made");
+    let link = scratch.0.join("link");
+    let mut bytes = pipe.to_string_lossy().into_owned().into_bytes();
+    bytes.resize((bytes.len() + 1).next_multiple_of(4) + 4, 0);
+    fs::write(&link, bytes).expect("the link can be written");
+    let add = format!(".gnu_debuglink={}", link.display());
+    run("objcopy", &["--add-section", &add, &path.to_string_lossy()]);
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("chmod");
+    let mut modules = Modules::default();
+    let id = modules.adopt(&path);
+    assert!(!modules.get(id).trusted);
+    let frames = name_offset(modules.get(id), svma_of(&path, "f"), false);
+    assert_eq!(functions(&frames), ["f"]);
+}
+
+/// The symbol table that Fedora hides in stripped files is used.
+#[test]
+fn a_hidden_symbol_table_is_used() {
+    let scratch = Scratch::new("xz");
+    let text = "int f(int a) { return a; } int main(void) { return f(0); }";
+    let Some(path) = scratch.compile("cc", &[], text) else {
+        return;
+    };
+    let (offset, packed) = (svma_of(&path, "f"), scratch.0.join("packed"));
+    let mut bytes = Vec::new();
+    let plain = File::open(&path).expect("the program can be read");
+    xz2::read::XzEncoder::new(plain, 1)
+        .read_to_end(&mut bytes)
+        .expect("it can be packed");
+    fs::write(&packed, bytes).expect("the table can be written");
+    run("strip", &[&path.to_string_lossy()]);
+    let add = format!(".gnu_debugdata={}", packed.display());
+    run("objcopy", &["--add-section", &add, &path.to_string_lossy()]);
+    fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("chmod");
+    let mut modules = Modules::default();
+    let id = modules.adopt(&path);
+    assert_eq!(
+        functions(&name_offset(modules.get(id), offset, false)),
+        ["f"]
+    );
 }

@@ -7,7 +7,7 @@ use blazesym::symbolize::{
     CodeInfo, Input, Reason, Sym, Symbolized, Symbolizer,
     source::{Elf, Source},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Request, bare,
@@ -17,15 +17,21 @@ use super::{
 };
 use crate::{modules::ModuleId, report::model::Frame};
 
-/// As many modules as blazesym holds parsed. Measured here, debug info of one
-/// takes 5 to 20 MiB once it was asked; a report touches some dozen modules.
-const IMAGES_MAX: usize = 64;
+/// As many modules as blazesym holds parsed, each with up to two descriptors; a
+/// report touches some dozen modules.
+const IMAGES_MAX: usize = 128;
+
+/// As much as the agent's memory may grow while blazesym holds the same files.
+/// Parsed debug info takes 5 to 50 MiB a module here, and nobody can tell before.
+/// Other parts of the agent grow as well: that only means to parse again.
+const GROWTH_BYTES_MAX: u64 = 384 * 1024 * 1024;
 
 /// As much as copies of files take together, beyond which all are dropped.
 const COPIES_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// As many answers as are kept; with about 400 bytes each, 13 MiB.
-const ANSWERS_MAX: usize = 32 * 1024;
+/// As much as answers take together: those of a whole report, which asks for some
+/// thousand addresses of 0.5 to 2 KiB each.
+const ANSWERS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// More inlined functions at one address are left out.
 const INLINED_MAX: usize = 64;
@@ -50,9 +56,12 @@ pub(super) struct Worker {
     modules: FxHashMap<ModuleId, Opened>,
     images: usize,
     copied_bytes: u64,
+    /// The agent's memory when blazesym held nothing.
+    resident_before: u64,
     answers: FxHashMap<(ModuleId, u64, bool), Vec<Frame>>,
+    answers_bytes: usize,
     /// Modules that made blazesym panic: never tried again.
-    broken: FxHashMap<ModuleId, ()>,
+    broken: FxHashSet<ModuleId>,
 }
 
 impl Default for Worker {
@@ -62,8 +71,10 @@ impl Default for Worker {
             modules: FxHashMap::default(),
             images: 0,
             copied_bytes: 0,
+            resident_before: resident_bytes(),
             answers: FxHashMap::default(),
-            broken: FxHashMap::default(),
+            answers_bytes: 0,
+            broken: FxHashSet::default(),
         }
     }
 }
@@ -72,24 +83,36 @@ impl Default for Worker {
 /// both go together: so blazesym need not look at the file again each time.
 /// Names are demangled by us, within limits.
 fn new_symbolizer() -> Symbolizer {
-    Symbolizer::builder().enable_auto_reload(false).enable_demangling(false).build()
+    Symbolizer::builder()
+        .enable_auto_reload(false)
+        .enable_demangling(false)
+        .build()
 }
 
 impl Worker {
     /// Answers requests in order.
     pub(super) fn symbolize(&mut self, requests: &[Request]) -> Vec<Vec<Frame>> {
-        requests.iter().map(|request| self.symbolize_one(request)).collect()
+        requests
+            .iter()
+            .map(|request| self.symbolize_one(request))
+            .collect()
     }
 
     fn symbolize_one(&mut self, request: &Request) -> Vec<Frame> {
-        let key = (request.module.id, request.file_offset, request.is_return_address);
+        let key = (
+            request.module.id,
+            request.file_offset,
+            request.is_return_address,
+        );
         if let Some(frames) = self.answers.get(&key) {
             return frames.clone();
         }
         let frames = self.look_up(request);
-        if self.answers.len() >= ANSWERS_MAX {
-            self.answers.clear();
+        if self.answers_bytes >= ANSWERS_BYTES_MAX {
+            self.answers = FxHashMap::default();
+            self.answers_bytes = 0;
         }
+        self.answers_bytes += size_of_val(&key) + frames.iter().map(frame_bytes).sum::<usize>();
         self.answers.insert(key, frames.clone());
         frames
     }
@@ -99,14 +122,14 @@ impl Worker {
         if let Some(missing) = request.module.missing {
             return vec![unresolved(request, missing.reason())];
         }
-        if self.broken.contains_key(&request.module.id) {
+        if self.broken.contains(&request.module.id) {
             return vec![unresolved(request, "malformed file")];
         }
         // After a panic everything that it may have left half done is dropped.
         match panic::catch_unwind(AssertUnwindSafe(|| self.ask(request))) {
             Ok(frames) => frames,
             Err(_) => {
-                self.broken.insert(request.module.id, ());
+                self.broken.insert(request.module.id);
                 self.forget();
                 vec![unresolved(request, "malformed file")]
             }
@@ -128,7 +151,9 @@ impl Worker {
         for source in &image.sources {
             let mut elf = Elf::new(source.path());
             elf.debug_syms = source.has_debug_info;
-            let answer = self.symbolizer.symbolize_single(&Source::Elf(elf), Input::VirtOffset(svma));
+            let answer = self
+                .symbolizer
+                .symbolize_single(&Source::Elf(elf), Input::VirtOffset(svma));
             match answer {
                 Ok(Symbolized::Sym(symbol)) => return frames(request, &symbol),
                 Ok(Symbolized::Unknown(Reason::MissingSyms)) => {}
@@ -147,7 +172,10 @@ impl Worker {
             Some(Opened::Failed(reason)) => return Err(reason.clone()),
             None => {}
         }
-        if self.images >= IMAGES_MAX || self.copied_bytes >= COPIES_BYTES_MAX {
+        if self.images >= IMAGES_MAX
+            || self.copied_bytes >= COPIES_BYTES_MAX
+            || resident_bytes().saturating_sub(self.resident_before) >= GROWTH_BYTES_MAX
+        {
             self.forget();
         }
         match Image::prepare(module) {
@@ -159,7 +187,8 @@ impl Worker {
             }
             Err(error) => {
                 let reason = error.to_string();
-                self.modules.insert(module.id, Opened::Failed(reason.clone()));
+                self.modules
+                    .insert(module.id, Opened::Failed(reason.clone()));
                 Err(reason)
             }
         }
@@ -171,7 +200,31 @@ impl Worker {
         self.modules.clear();
         self.images = 0;
         self.copied_bytes = 0;
+        self.resident_before = resident_bytes();
     }
+}
+
+/// The memory that a frame takes.
+fn frame_bytes(frame: &Frame) -> usize {
+    let texts = [
+        &frame.function,
+        &frame.file,
+        &frame.module,
+        &frame.build_id,
+        &frame.unresolved,
+    ];
+    size_of_val(frame) + texts.into_iter().flatten().map(String::len).sum::<usize>()
+}
+
+/// The memory of this process that no file backs; 0 where the kernel does not say.
+fn resident_bytes() -> u64 {
+    let pages = || -> Option<u64> {
+        let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+        let mut fields = text.split(' ').skip(1);
+        let resident: u64 = fields.next()?.parse().ok()?;
+        Some(resident.saturating_sub(fields.next()?.parse().ok()?))
+    };
+    pages().unwrap_or(0) * 4096
 }
 
 /// The frames of one address: blazesym lists inlined functions from the outermost
@@ -180,7 +233,9 @@ fn frames(request: &Request, symbol: &Sym<'_>) -> Vec<Frame> {
     let frame = |name: &str, place: Option<&CodeInfo<'_>>, inlined| {
         let function = (!name.is_empty()).then(|| demangle(name));
         Frame {
-            unresolved: function.is_none().then(|| "function without a name".to_owned()),
+            unresolved: function
+                .is_none()
+                .then(|| "function without a name".to_owned()),
             function,
             file: place.map(|it| printable(&it.to_path().to_string_lossy(), PATH_BYTES_MAX)),
             line: place.and_then(|it| it.line),
