@@ -1,4 +1,4 @@
-//! Owns which characters of foreign text never reach a terminal as they are, and what stands in their place.
+//! Owns which characters of foreign text never reach a terminal, and what stands in their place.
 //! Must not know reports, colours or widths.
 
 use std::borrow::Cow;
@@ -67,8 +67,16 @@ mod tests {
         check("a\x1b[31mred", false, "a\\x1b[31mred");
         check("a\nb\tc\rd\0e\x7f", false, "a\\nb\\tc\\rd\\x00e\\x7f");
         check("c1 \u{9b}31m \u{85}", false, "c1 \\x9b31m \\x85");
-        check("evil\u{202e}txt.exe\u{2066}", false, "evil\\u{202e}txt.exe\\u{2066}");
-        check("zero\u{200b}width\u{feff}", false, "zero\\u{200b}width\\u{feff}");
+        check(
+            "evil\u{202e}txt.exe\u{2066}",
+            false,
+            "evil\\u{202e}txt.exe\\u{2066}",
+        );
+        check(
+            "zero\u{200b}width\u{feff}",
+            false,
+            "zero\\u{200b}width\\u{feff}",
+        );
         check("größe 内存", false, "größe 内存");
         check("größe", true, "gr\\xf6\\xdfe");
         check(r"dev-disk\x2d1", true, r"dev-disk\x2d1");

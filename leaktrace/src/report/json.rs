@@ -79,7 +79,12 @@ impl JsonStream {
         let options: Vec<_> = start
             .options
             .iter()
-            .map(|(name, value)| (*name, cuts.text("options.value", value, longest::COMMAND_LINE)))
+            .map(|(name, value)| {
+                (
+                    *name,
+                    cuts.text("options.value", value, longest::COMMAND_LINE),
+                )
+            })
             .collect();
         let body = line::Start {
             version: cuts.text("version", &start.version, longest::NAME),
@@ -87,7 +92,8 @@ impl JsonStream {
             mode: cuts.text("mode", &start.mode, longest::WORD),
             options: cuts.map("options", options.into_iter(), longest::OPTIONS),
         };
-        self.line("start", start.time_unix_ns, None, body, cuts).finish(out);
+        self.line("start", start.time_unix_ns, None, body, cuts)
+            .finish(out);
     }
 
     /// Appends the lines of one report: each process, followed by its top
@@ -111,7 +117,9 @@ impl JsonStream {
         }
         if !report.lost.is_empty() {
             let mut cuts = Cuts::default();
-            let body = line::Loss { counters: counters(&mut cuts, "counters", &report.lost) };
+            let body = line::Loss {
+                counters: counters(&mut cuts, "counters", &report.lost),
+            };
             self.report_line("loss", report, body, cuts).finish(out);
         }
     }
@@ -127,7 +135,8 @@ impl JsonStream {
             lost: counters(&mut cuts, "lost", &end.lost),
             reason: cuts.text("reason", &end.reason, longest::REASON),
         };
-        self.line("end", end.time_unix_ns, None, body, cuts).finish(out);
+        self.line("end", end.time_unix_ns, None, body, cuts)
+            .finish(out);
     }
 
     /// A line that belongs to a report.
@@ -176,7 +185,11 @@ impl<B: Serialize> Line<'_, B> {
         let from = out.len();
         append(out, &self);
         out.push(b'\n');
-        debug_assert!(out.len() - from < LINE_BYTES, "the limits of {} sum too high", self.r#type);
+        debug_assert!(
+            out.len() - from < LINE_BYTES,
+            "the limits of {} sum too high",
+            self.r#type
+        );
     }
 }
 

@@ -113,7 +113,9 @@ pub(super) fn cpu(fraction: f64) -> String {
 
 /// An instant, in UTC to the second, as people write it.
 pub(super) fn date_time(unix_ns: u64) -> String {
-    timestamp(unix_ns).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    timestamp(unix_ns)
+        .strftime("%Y-%m-%d %H:%M:%S UTC")
+        .to_string()
 }
 
 /// An instant for machines: RFC 3339, UTC, always nine digits.
@@ -144,7 +146,10 @@ mod tests {
         check(u64::MAX, "16.0 EiB");
         assert_eq!(trend(-1536.0), "-1.5 KiB/s");
         assert_eq!(trend(1023.7), "+1.0 KiB/s");
-        assert_eq!(rate(3 << 20, Duration::from_secs(2)).as_deref(), Some("1.5 MiB/s"));
+        assert_eq!(
+            rate(3 << 20, Duration::from_secs(2)).as_deref(),
+            Some("1.5 MiB/s")
+        );
         assert_eq!(rate(3, Duration::ZERO), None);
     }
 
@@ -194,8 +199,14 @@ mod tests {
     /// Nine digits always, and no instant panics.
     #[test]
     fn instants() {
-        assert_eq!(rfc3339(1_772_619_300_000_000_005), "2026-03-04T10:15:00.000000005Z");
-        assert_eq!(date_time(1_772_619_300_000_000_005), "2026-03-04 10:15:00 UTC");
+        assert_eq!(
+            rfc3339(1_772_619_300_000_000_005),
+            "2026-03-04T10:15:00.000000005Z"
+        );
+        assert_eq!(
+            date_time(1_772_619_300_000_000_005),
+            "2026-03-04 10:15:00 UTC"
+        );
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
         assert!(rfc3339(u64::MAX).starts_with("2554-"));
     }

@@ -65,7 +65,9 @@ impl Cuts {
         let lens: Vec<usize> = entries.iter().map(len).collect();
         let (head, tail) = ends(&lens, max);
         self.note(field, entries.len() - head - tail);
-        let kept = entries[..head].iter().chain(&entries[entries.len() - tail..]);
+        let kept = entries[..head]
+            .iter()
+            .chain(&entries[entries.len() - tail..]);
         kept.map(|entry| make(self, entry)).collect()
     }
 
@@ -136,7 +138,11 @@ fn ends(lens: &[usize], max: usize) -> (usize, usize) {
     }
     let (mut head, mut tail, mut used) = (0, 0, 0);
     loop {
-        let next = if head <= tail { lens[head] } else { lens[lens.len() - 1 - tail] };
+        let next = if head <= tail {
+            lens[head]
+        } else {
+            lens[lens.len() - 1 - tail]
+        };
         // All of them do not fit, so this ends before the two sides meet.
         if used + next > max {
             return (head, tail);

@@ -34,7 +34,11 @@ pub(super) fn finite(value: f64) -> Option<f64> {
 struct Guarded;
 
 impl Formatter for Guarded {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, text: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
         let mut plain_from = 0;
         for (at, c) in text.char_indices().filter(|&(_, c)| is_deceptive(c)) {
             out.write_all(&text.as_bytes()[plain_from..at])?;

@@ -241,7 +241,10 @@ impl From<&model::Counts> for Counts {
 
 impl From<&model::ProcessIdentity> for ProcessIdentity {
     fn from(identity: &model::ProcessIdentity) -> Self {
-        Self { pid: identity.pid, start_time: rfc3339(identity.start_time_unix_ns) }
+        Self {
+            pid: identity.pid,
+            start_time: rfc3339(identity.start_time_unix_ns),
+        }
     }
 }
 

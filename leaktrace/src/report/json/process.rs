@@ -44,7 +44,9 @@ pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Proces
             hits_per_second: finite(from.overhead.hits_per_second),
             ns_per_hit: from.overhead.ns_per_hit.and_then(finite),
         },
-        exited: from.exited.map(|exited| Exited { time: rfc3339(exited.time_unix_ns) }),
+        exited: from.exited.map(|exited| Exited {
+            time: rfc3339(exited.time_unix_ns),
+        }),
     }
 }
 
@@ -88,9 +90,11 @@ pub(super) fn fill_allocators<'a>(
         let source = allocator.source;
         let share = room / lists_left;
         allocator.not_covered =
-            cuts.list("not_covered", &source.not_covered, share, |cuts, from| NotCovered {
-                name: cuts.text("not_covered.name", &from.name, longest::NAME),
-                reason: cuts.text("not_covered.reason", &from.reason, longest::REASON),
+            cuts.list("not_covered", &source.not_covered, share, |cuts, from| {
+                NotCovered {
+                    name: cuts.text("not_covered.name", &from.name, longest::NAME),
+                    reason: cuts.text("not_covered.reason", &from.reason, longest::REASON),
+                }
             });
         room = room.saturating_sub(encoded_len(&allocator.not_covered));
         lists_left -= 1;

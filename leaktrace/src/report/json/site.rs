@@ -17,20 +17,28 @@ pub(super) fn body<'a>(
     process: &model::ProcessIdentity,
     from: &'a model::Site,
 ) -> Site<'a> {
-    let evidence = from.evidence.iter().filter_map(|(name, n)| Some((*name, finite(*n)?)));
+    let evidence = from
+        .evidence
+        .iter()
+        .filter_map(|(name, n)| Some((*name, finite(*n)?)));
     Site {
         process: ProcessIdentity::from(process),
-        site: SiteIdentity { id: format!("{:016x}", from.id) },
+        site: SiteIdentity {
+            id: format!("{:016x}", from.id),
+        },
         allocator: cuts.text("allocator", &from.allocator, longest::NAME),
         counts: Counts::from(&from.counts),
         oldest_age_seconds: seconds(from.oldest_age),
-        age_histogram: cuts.list("age_histogram", &from.age_histogram, longest::AGES, |_, from| {
-            AgeBucket {
+        age_histogram: cuts.list(
+            "age_histogram",
+            &from.age_histogram,
+            longest::AGES,
+            |_, from| AgeBucket {
                 below_seconds: from.below_seconds.map(Integer),
                 count: Integer(from.count),
                 bytes: Integer(from.bytes),
-            }
-        }),
+            },
+        ),
         verdict: from.verdict.word(),
         growth_bytes_per_second: from.growth_bytes_per_second.and_then(finite),
         evidence: cuts.map("evidence", evidence, longest::EVIDENCE),

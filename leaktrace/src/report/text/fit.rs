@@ -22,7 +22,10 @@ pub(super) fn cells(text: &str) -> usize {
     if text.is_ascii() {
         return text.len();
     }
-    text.chars().map(char_cells).sum::<usize>().max(text.width())
+    text.chars()
+        .map(char_cells)
+        .sum::<usize>()
+        .max(text.width())
 }
 
 /// The cells a character takes by itself.
@@ -46,7 +49,8 @@ pub(super) fn fit(text: &str, width: usize, cut: Cut, unicode: bool) -> Cow<'_, 
         Cut::End => head(text, budget),
     };
     let tail = match cut {
-        Cut::Front | Cut::Middle => tail(&text[head.len()..], budget - cells(head)),
+        Cut::Front => whole_directories(tail(text, budget)),
+        Cut::Middle => tail(&text[head.len()..], budget - cells(head)),
         Cut::End => "",
     };
     Cow::Owned(format!("{head}{mark}{tail}"))
@@ -76,6 +80,15 @@ fn tail(text: &str, width: usize) -> &str {
     text
 }
 
+/// The end of a path without the directory that was cut in two, where that
+/// leaves more than the file's name.
+fn whole_directories(tail: &str) -> &str {
+    match tail.find('/') {
+        Some(at) if tail[at + 1..].contains('/') => &tail[at..],
+        _ => tail,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +104,7 @@ mod tests {
         check("abcdef", 6, Cut::Middle, "abcdef");
         check("abcdefgh", 6, Cut::Middle, "ab…fgh");
         check("/usr/src/aset.c", 9, Cut::Front, "…c/aset.c");
+        check("/usr/src/mmgr/aset.c", 15, Cut::Front, "…/mmgr/aset.c");
         check("a sentence", 6, Cut::End, "a sen…");
         check("内存泄漏", 5, Cut::Middle, "内…漏");
         check("内存泄漏", 4, Cut::Front, "…漏");

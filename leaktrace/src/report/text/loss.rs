@@ -1,108 +1,220 @@
 //! Owns how counters of loss are put in words, and what each kind of loss does to trust.
-//! Must not know which counters exist: their names say what was lost and why.
+//! Must not know who counts them: a name that is not in the table is shown as it is.
 
 use std::collections::BTreeMap;
 
 use crate::report::units;
 
-/// What kind of thing was lost, as far as the counter's name tells.
+/// What a loss does to the figures, the gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    Alloc,
-    Free,
-    Stack,
-    Mapping,
-    Other,
+enum Effect {
+    TooLow,
+    TooHigh,
+    Unknown,
+    Stacks,
+    None,
 }
 
-impl Kind {
-    /// By the first word of the name that tells.
-    fn of(name: &str) -> Self {
-        let kinds = name.split('_').map(|word| match word {
-            "alloc" | "allocs" | "allocation" | "allocations" | "malloc" => Self::Alloc,
-            "free" | "frees" | "freed" => Self::Free,
-            "stack" | "stacks" | "frame" | "frames" | "unwind" => Self::Stack,
-            "map" | "mapping" | "mappings" | "mmap" => Self::Mapping,
-            _ => Self::Other,
-        });
-        kinds.into_iter().find(|kind| *kind != Self::Other).unwrap_or(Self::Other)
-    }
-
-    /// What it does to the figures: a whole sentence.
-    fn consequence(self) -> &'static str {
+impl Effect {
+    /// What to make of the figures: whole sentences.
+    fn meaning(self) -> &'static str {
         match self {
-            Self::Alloc => "Lost allocs: their blocks are missing, so live figures are too low.",
-            Self::Free => {
-                "Lost frees: their blocks still count as live, so live figures are too high \
-                 and `growing` may be wrong."
+            Self::TooLow => {
+                "Lost allocations are missing from the figures of their process: what it shows as \
+                 live is a lower bound."
             }
-            Self::Stack => {
-                "Lost stacks: totals hold, but some blocks are shown at a site that is cut \
-                 short or unknown."
+            Self::TooHigh => {
+                "Blocks whose free was lost still count as live: live figures may be too high, \
+                 and a verdict of growing may be wrong."
             }
-            Self::Mapping => "Lost mappings: figures hold, but some frames have no name.",
-            Self::Other => "Other losses: figures may be off in either direction.",
+            Self::Unknown => {
+                "Where other events were lost, live figures may be off in either direction."
+            }
+            Self::Stacks => {
+                "Totals hold, but some blocks are counted at a site without a stack or with a \
+                 wrong one."
+            }
+            Self::None => "What was deferred came later: no figure is wrong for it.",
         }
     }
 }
 
-/// `37 allocs lost (ring full)`, from `alloc_lost_ring_full: 37` and the like.
-pub(super) fn counter(name: &str, n: u64, unicode: bool) -> String {
-    let mut words = name.split('_').filter(|word| !matches!(*word, "" | "lost" | "dropped"));
-    let n = units::count(n, unicode);
-    let Some(what) = words.next() else {
-        return format!("{n} lost");
-    };
-    let cause = words.collect::<Vec<_>>().join(" ");
-    match (Kind::of(what), cause.as_str()) {
-        // The first word is no thing that can be counted: the name stays whole.
-        (Kind::Other, "") => format!("{n} lost ({what})"),
-        (Kind::Other, _) => format!("{n} lost ({what} {cause})"),
-        (_, "") => format!("{n} {} lost", plural(what)),
-        (_, _) => format!("{n} {} lost ({cause})", plural(what)),
+/// A counter in words: what it counts (in the singular), what became of those,
+/// and what that does.
+struct Wording {
+    name: &'static str,
+    noun: &'static str,
+    fate: &'static str,
+    effect: Effect,
+}
+
+const fn wording(
+    name: &'static str,
+    noun: &'static str,
+    fate: &'static str,
+    effect: Effect,
+) -> Wording {
+    Wording {
+        name,
+        noun,
+        fate,
+        effect,
     }
 }
 
-/// A word for a thing, in the plural.
-fn plural(word: &str) -> String {
-    if word.ends_with('s') { word.to_owned() } else { format!("{word}s") }
+/// The counters of the probes, by the names that `leaktrace-common` gives them.
+const WORDINGS: [Wording; 12] = [
+    wording(
+        "allocations_lost",
+        "allocation",
+        "lost (ring full)",
+        Effect::TooLow,
+    ),
+    wording(
+        "frees_deferred",
+        "free",
+        "deferred (ring full)",
+        Effect::None,
+    ),
+    wording(
+        "frees_lost",
+        "free",
+        "lost (ring and side table full)",
+        Effect::TooHigh,
+    ),
+    wording(
+        "stacks_deferred",
+        "stack",
+        "deferred (ring full)",
+        Effect::None,
+    ),
+    wording(
+        "stacks_without_scratch",
+        "stack",
+        "not taken (no buffer free)",
+        Effect::Stacks,
+    ),
+    wording(
+        "stack_collisions",
+        "stack",
+        "dropped (two with one id)",
+        Effect::Stacks,
+    ),
+    wording(
+        "stack_table_full",
+        "stack",
+        "sent again (stack table full)",
+        Effect::None,
+    ),
+    wording(
+        "thread_table_full",
+        "allocation",
+        "lost (thread table full)",
+        Effect::TooLow,
+    ),
+    wording(
+        "results_unreadable",
+        "allocation",
+        "lost (result unreadable)",
+        Effect::TooLow,
+    ),
+    wording(
+        "calls_abandoned",
+        "allocation",
+        "given up (call never returned)",
+        Effect::TooLow,
+    ),
+    wording(
+        "lifecycle_lost",
+        "fork/exec/exit event",
+        "lost (ring full)",
+        Effect::Unknown,
+    ),
+    wording(
+        "loss_table_full",
+        "loss",
+        "of unknown processes (loss table full)",
+        Effect::Unknown,
+    ),
+];
+
+fn find(name: &str) -> Option<&'static Wording> {
+    WORDINGS.iter().find(|wording| wording.name == name)
 }
 
-/// The counters of a map in words, in one clause.
-pub(super) fn clause(lost: &BTreeMap<&'static str, u64>, unicode: bool) -> String {
-    lost.iter().map(|(name, n)| counter(name, *n, unicode)).collect::<Vec<_>>().join(", ")
+/// `37 allocations lost (ring full)`.
+fn counter(name: &str, n: u64, unicode: bool) -> String {
+    match find(name) {
+        Some(Wording { noun, fate, .. }) => {
+            format!("{} {fate}", units::counted(n, noun, unicode))
+        }
+        None => format!("{} {}", units::count(n, unicode), name.replace('_', " ")),
+    }
 }
 
-/// What the losses mean, one sentence for each kind that occurred.
-pub(super) fn consequences<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'static str> {
-    let mut kinds: Vec<Kind> = names.map(Kind::of).collect();
-    kinds.sort_unstable();
-    kinds.dedup();
-    kinds.into_iter().map(Kind::consequence).collect()
+/// What a counter of this name does to the figures.
+fn effect(name: &str) -> Effect {
+    find(name).map_or(Effect::Unknown, |wording| wording.effect)
+}
+
+/// The counters that make some figure wrong and those that do not, each in one
+/// clause that is empty where there are none.
+pub(super) fn clauses(lost: &BTreeMap<&'static str, u64>, unicode: bool) -> (String, String) {
+    let clause = |harmless: bool| {
+        let of_kind = lost
+            .iter()
+            .filter(|(name, _)| (effect(name) == Effect::None) == harmless);
+        of_kind
+            .map(|(name, n)| counter(name, *n, unicode))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    (clause(false), clause(true))
+}
+
+/// What the losses mean, a sentence for each effect that any of them has.
+pub(super) fn meanings<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'static str> {
+    let mut effects: Vec<Effect> = names.map(effect).collect();
+    effects.sort_unstable();
+    effects.dedup();
+    effects.into_iter().map(Effect::meaning).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A counter's name becomes what was lost and why.
+    /// A counter becomes words that agree in number; an unknown one its name.
     #[test]
-    fn names_become_words() {
-        let check = |name: &str, want: &str| assert_eq!(counter(name, 1037, false), want);
-        check("alloc_ring_full", "1,037 allocs lost (ring full)");
-        check("allocs_lost_ring_full", "1,037 allocs lost (ring full)");
-        check("frees_lost", "1,037 frees lost");
-        check("ring_full", "1,037 lost (ring full)");
-        check("lost", "1,037 lost");
-        check("decode", "1,037 lost (decode)");
+    fn counters_become_words() {
+        let check = |name: &str, n, want: &str| assert_eq!(counter(name, n, false), want);
+        check("allocations_lost", 1, "1 allocation lost (ring full)");
+        check(
+            "frees_lost",
+            1037,
+            "1,037 frees lost (ring and side table full)",
+        );
+        check(
+            "loss_table_full",
+            2,
+            "2 losses of unknown processes (loss table full)",
+        );
+        check("undecodable_records", 3, "3 undecodable records");
     }
 
-    /// One sentence a kind, the gravest first.
+    /// What is harmless does not stand beside what is not.
     #[test]
-    fn kinds_have_consequences() {
-        let names = ["ring_free_full", "alloc_ring_full", "free_map_full"];
-        let told = consequences(names.into_iter());
-        assert_eq!(told.len(), 2);
-        assert!(told[0].starts_with("Lost allocs") && told[1].starts_with("Lost frees"));
+    fn harmless_losses_stand_apart() {
+        let lost = BTreeMap::from([("frees_deferred", 2), ("frees_lost", 1)]);
+        let (grave, harmless) = clauses(&lost, false);
+        assert_eq!(grave, "1 free lost (ring and side table full)");
+        assert_eq!(harmless, "2 frees deferred (ring full)");
+    }
+
+    /// One sentence an effect, the gravest first.
+    #[test]
+    fn effects_have_meanings() {
+        let told = meanings(["frees_lost", "thread_table_full", "allocations_lost"].into_iter());
+        assert_eq!(told, [Effect::TooLow.meaning(), Effect::TooHigh.meaning()]);
     }
 }

@@ -11,6 +11,9 @@ use crate::report::{escape, units};
 /// the next line's beginning.
 const PROSE_WIDTH: usize = 100;
 
+/// A space that prose is not broken at; on the page it is a plain one.
+const UNBROKEN: &str = "\u{a0}";
+
 /// What a piece of text is to the eye.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tone {
@@ -46,7 +49,10 @@ pub(super) struct Span {
 
 impl Span {
     pub fn new(tone: Tone, text: impl Into<String>) -> Self {
-        Self { text: text.into(), tone }
+        Self {
+            text: text.into(),
+            tone,
+        }
     }
 
     fn cells(&self) -> usize {
@@ -62,7 +68,10 @@ pub(super) struct Page<'a> {
 
 impl<'a> Page<'a> {
     pub fn new(style: &'a Style) -> Self {
-        Self { style, written: String::new() }
+        Self {
+            style,
+            written: String::new(),
+        }
     }
 
     pub fn into_string(self) -> String {
@@ -97,15 +106,25 @@ impl<'a> Page<'a> {
     /// One line, cut at its end where it is too wide after all.
     pub fn line(&mut self, indent: usize, spans: &[Span]) {
         let mut room = self.style.width.saturating_sub(indent);
-        let mut line = String::new();
+        let mut shown: Vec<(Tone, String)> = Vec::with_capacity(spans.len());
         for span in spans {
-            let shown = fit(&span.text, room, Cut::End, self.style.unicode);
-            room -= cells(&shown);
-            self.paint(&mut line, span.tone, &shown);
+            let text = self.fit(&span.text, room, Cut::End).replace(UNBROKEN, " ");
+            room -= cells(&text);
+            shown.push((span.tone, text));
         }
-        if !line.is_empty() {
-            self.written.extend(std::iter::repeat_n(' ', indent.min(self.style.width)));
-            self.written.push_str(&line);
+        // Spaces at the end of a line are seen by nobody but `git diff`.
+        while let Some((_, last)) = shown.last_mut() {
+            last.truncate(last.trim_end_matches(' ').len());
+            if !last.is_empty() {
+                break;
+            }
+            shown.pop();
+        }
+        if !shown.is_empty() {
+            self.written.extend(std::iter::repeat_n(' ', indent));
+        }
+        for (tone, text) in shown {
+            self.paint(tone, &text);
         }
         self.written.push('\n');
     }
@@ -155,17 +174,17 @@ impl<'a> Page<'a> {
     }
 
     /// Appends text in its tone.
-    fn paint(&self, line: &mut String, tone: Tone, text: &str) {
+    fn paint(&mut self, tone: Tone, text: &str) {
         let sgr = tone.sgr();
         if text.is_empty() || sgr.is_empty() || !self.style.colour {
-            line.push_str(text);
+            self.written.push_str(text);
         } else {
-            line.push_str(&format!("\x1b[{sgr}m{text}\x1b[0m"));
+            self.written.extend(["\x1b[", sgr, "m", text, "\x1b[0m"]);
         }
     }
 }
 
-/// `10s`, with spaces that no wrapping breaks.
+/// `2m 13s`, with a space that no wrapping breaks.
 pub(super) fn unbroken(duration: Duration) -> String {
-    units::duration(duration).replace(' ', "\u{a0}")
+    units::duration(duration).replace(' ', UNBROKEN)
 }
