@@ -69,7 +69,8 @@ pub struct ProcessFacts {
     /// The file that it executes, as it sees the path itself; `None` for kernel
     /// threads and where we may not look.
     pub executable: Option<PathBuf>,
-    /// Its arguments, joined by spaces.
+    /// Its arguments, joined by spaces; empty for kernel threads and zombies,
+    /// and for an instant while another program is being executed.
     pub command_line: String,
     /// The host's name for its real user, or the uid in digits.
     pub owner: String,

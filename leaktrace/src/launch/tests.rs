@@ -481,6 +481,67 @@ fn survives_the_agent() {
     eventually("both write", || scratch.read("out") == "child\nparent\n");
 }
 
+/// Set where this test binary is run again without the right to ptrace.
+const POWERLESS: &str = "LEAKTRACE_TEST_POWERLESS";
+
+/// The agent's part in the test below; passes at once otherwise.
+#[test]
+fn agent_without_ptrace() {
+    if env::var_os(POWERLESS).is_none() {
+        return;
+    }
+    let mut launch = Launch::spawn(&words(&["sh", "-c", "(exit 3); exit 8"])).unwrap();
+    assert!(!launch.follows_children());
+    launch.start().unwrap();
+    let Some(Event::Exited { status, .. }) = next(&mut launch) else {
+        panic!("the exit is reported");
+    };
+    assert_eq!(status.code(), Some(8));
+    assert_eq!(next(&mut launch), None);
+    let mut launch = Launch::spawn(&words(&["no-such-command-7"])).unwrap();
+    assert!(launch.start().is_err());
+}
+
+/// Where ptrace is forbidden the command still starts held back, and says so.
+#[test]
+fn without_ptrace() {
+    let scratch = Scratch::new("powerless");
+    let wrapper = scratch.compile(
+        r#"
+        #include <errno.h>
+        #include <linux/filter.h>
+        #include <linux/seccomp.h>
+        #include <stddef.h>
+        #include <sys/prctl.h>
+        #include <sys/syscall.h>
+        #include <unistd.h>
+        int main(int argc, char **argv) {
+            struct sock_filter code[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 0, 1),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+            };
+            struct sock_fprog filter = {4, code};
+            prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+            if (argc < 2 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter)) return 99;
+            execv(argv[1], argv + 1);
+            return 98;
+        }"#,
+    );
+    let done = Command::new(wrapper)
+        .arg(env::current_exe().unwrap())
+        .args(["--exact", "launch::tests::agent_without_ptrace"])
+        .env(POWERLESS, "1")
+        .output()
+        .unwrap();
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stdout)
+    );
+}
+
 /// Short-lived children at a high rate are each held once.
 #[test]
 fn many_short_children() {

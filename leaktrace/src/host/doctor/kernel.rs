@@ -1,7 +1,7 @@
 //! Owns the checks of what the kernel can do, made by asking it to do so.
 //! Must not know what each feature is used for, beyond what its absence costs.
 
-use std::{env::consts, fs, io, path::Path};
+use std::{env::consts, error::Error, fs, io, path::Path};
 
 use aya::{
     maps::MapType,
@@ -88,7 +88,7 @@ fn programs() -> Check {
         Ok(true) => Check::ok(NAME, "loaded one"),
         // The kernel answers EPERM and EINVAL alike to some callers.
         Ok(false) => Check::refused(NAME, "this kernel loads no probe program", MORE_RIGHTS),
-        Err(error) => Check::refused(NAME, one_line(&error.to_string()), MORE_RIGHTS),
+        Err(error) => Check::refused(NAME, cause(&error), MORE_RIGHTS),
     }
 }
 
@@ -139,7 +139,7 @@ fn attach_cookie() -> Check {
             Check::degraded(NAME, what, "Linux 5.15 or later")
         }
         (Err(error), _) => Check::degraded(NAME, refusal(&error), MORE_RIGHTS),
-        (_, Err(error)) => Check::degraded(NAME, one_line(&error.to_string()), MORE_RIGHTS),
+        (_, Err(error)) => Check::degraded(NAME, cause(&error), MORE_RIGHTS),
     }
 }
 
@@ -180,6 +180,18 @@ fn refusal(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "the kernel does not permit it".to_owned(),
         _ => one_line(&error.to_string()),
+    }
+}
+
+/// The kernel's own word, which comes last in a chain of errors.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    match last.downcast_ref::<io::Error>() {
+        Some(error) => refusal(error),
+        None => one_line(&last.to_string()),
     }
 }
 

@@ -86,14 +86,23 @@ impl Capabilities {
 /// What `/proc/self/status` says about us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OwnStatus {
-    /// The effective set.
+    /// The effective set; empty in a user namespace, where it counts for nothing.
     pub(super) capabilities: Capabilities,
     seccomp_filter: bool,
+    own_users: bool,
 }
 
 impl OwnStatus {
     pub(super) fn read() -> Self {
-        Self::parse(&read("/proc/self/status").unwrap_or_default())
+        let status = Self::parse(&read("/proc/self/status").unwrap_or_default());
+        match link("/proc/self/ns/user") {
+            Some(text) if text != INITIAL_USER_NAMESPACE => Self {
+                capabilities: Capabilities::default(),
+                own_users: true,
+                ..status
+            },
+            _ => status,
+        }
     }
 
     fn parse(text: &str) -> Self {
@@ -105,19 +114,15 @@ impl OwnStatus {
         Self {
             capabilities: Capabilities(u64::from_str_radix(field("CapEff:"), 16).unwrap_or(0)),
             seccomp_filter: field("Seccomp:") == "2",
+            own_users: false,
         }
     }
 }
 
 /// Who we are and what we hold.
 pub(super) fn capabilities(status: &OwnStatus) -> Check {
-    let own_users = link("/proc/self/ns/user").is_some_and(|text| text != INITIAL_USER_NAMESPACE);
-    judge_capabilities(status, geteuid().as_raw(), own_users)
-}
-
-fn judge_capabilities(status: &OwnStatus, uid: u32, own_users: bool) -> Check {
     const NAME: &str = "capabilities";
-    let held = status.capabilities;
+    let (held, uid) = (status.capabilities, geteuid());
     let enough = held.has(Capability::SysAdmin)
         || (held.has(Capability::Bpf) && held.has(Capability::Perfmon));
     let seccomp = if status.seccomp_filter {
@@ -125,7 +130,7 @@ fn judge_capabilities(status: &OwnStatus, uid: u32, own_users: bool) -> Check {
     } else {
         ""
     };
-    if own_users {
+    if status.own_users {
         let what = "in a user namespace, whose capabilities do not count for BPF";
         return Check::refused(NAME, what, "run as the host's root, not rootless");
     }

@@ -27,6 +27,17 @@ fn run(command: &mut Command) -> Running {
     )
 }
 
+/// The parent goes on a moment before the new program has its arguments.
+fn settled_facts(pid: u32) -> ProcessFacts {
+    loop {
+        let facts = ProcessFacts::read(pid).unwrap();
+        if !facts.command_line.is_empty() {
+            return facts;
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// A command name with blanks, parentheses and a line end shifts no field.
 #[test]
 fn stat_survives_hostile_names() {
@@ -99,7 +110,7 @@ fn hostile_command_lines() {
         .arg("-")
         .arg(argument));
     fs::remove_dir_all(&directory).unwrap();
-    let facts = ProcessFacts::read(child.0.id()).unwrap();
+    let facts = settled_facts(child.0.id());
     assert_eq!(facts.executable.as_deref(), Some(path.as_path()));
     assert_eq!(facts.comm, "a-name-longer-t");
     assert!(facts.command_line.starts_with("\u{1b}[31m - \u{fffd}"));

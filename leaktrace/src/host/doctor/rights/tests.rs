@@ -25,6 +25,7 @@ fn holding(capabilities: &[Capability]) -> OwnStatus {
     OwnStatus {
         capabilities: Capabilities(mask),
         seccomp_filter: false,
+        own_users: false,
     }
 }
 
@@ -52,12 +53,13 @@ fn which_capabilities_are_needed() {
         (vec![SysAdmin], "degraded"),
         (vec![SysAdmin, SysPtrace], "ok"),
     ] {
-        check(&judge_capabilities(&holding(&held), 0, false), expected);
+        check(&capabilities(&holding(&held)), expected);
     }
-    check(
-        &judge_capabilities(&holding(&Capability::ALL), 0, true),
-        "refused",
-    );
+    let rootless = OwnStatus {
+        own_users: true,
+        ..holding(&Capability::ALL)
+    };
+    check(&capabilities(&rootless), "refused");
 }
 
 /// Each setting, as it is found on real machines.
