@@ -148,6 +148,12 @@ impl CommGlob {
         Ok(Self(GlobBuilder::new(pattern).build()?.compile_matcher()))
     }
 
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        self.0.glob().glob()
+    }
+
     /// Whether a whole name matches.
     pub fn matches(&self, name: &OsStr) -> bool {
         self.0.is_match(name)

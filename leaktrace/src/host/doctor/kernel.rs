@@ -68,7 +68,7 @@ pub(super) fn features(capabilities: &Capabilities) -> Vec<Check> {
         ),
         uprobe_multi(&multi),
         attach_cookie(),
-        tracepoints(),
+        tracepoints(capabilities),
         type_information(),
     ]
 }
@@ -143,25 +143,37 @@ fn attach_cookie() -> Check {
     }
 }
 
-fn tracepoints() -> Check {
+fn tracepoints(capabilities: &Capabilities) -> Check {
     const NAME: &str = "tracepoints";
-    let mut denied = None;
     for place in TRACEFS {
         match fs::read_to_string(format!("{place}/events/sched/sched_process_exit/id")) {
             Ok(id) => return Check::ok(NAME, format!("{place}, exit is {}", id.trim())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => denied = Some(format!("{place}: {}", refusal(&error))),
+            Err(error) => {
+                return Check::refused(NAME, format!("{place}: {}", refusal(&error)), MORE_RIGHTS);
+            }
         }
     }
-    let remedy = format!("mount -t tracefs tracefs {}", TRACEFS[0]);
-    match denied {
-        Some(what) => Check::refused(NAME, what, MORE_RIGHTS),
-        None => Check::refused(
-            NAME,
-            format!("no tracefs at {}", TRACEFS.join(" or ")),
-            remedy,
-        ),
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if known
+        .lines()
+        .any(|line| line.trim_end().ends_with("\ttracefs"))
+    {
+        if capabilities.has(Capability::SysAdmin) {
+            return Check::ok(
+                NAME,
+                "tracefs is not mounted; a trace mounts it for itself alone",
+            );
+        }
+        let what = format!("no tracefs at {}", TRACEFS.join(" or "));
+        let remedy = format!("mount -t tracefs tracefs {}", TRACEFS[0]);
+        return Check::refused(NAME, what, remedy);
     }
+    Check::refused(
+        NAME,
+        "this kernel has no tracefs",
+        "a kernel with CONFIG_FTRACE",
+    )
 }
 
 fn type_information() -> Check {
