@@ -51,7 +51,9 @@ impl Counter {
     /// The counter with this number, if there is one.
     #[must_use]
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|counter| *counter as u32 == number)
+        Self::ALL
+            .into_iter()
+            .find(|counter| *counter as u32 == number)
     }
 
     /// The name in reports and in the JSON stream.
@@ -93,6 +95,16 @@ impl Counter {
             | Self::StackTableFull => false,
         }
     }
+}
+
+/// Elements of the array of totals over all processes.
+pub mod total {
+    /// Losses that the table of losses had no room for.
+    pub const LOSSES_UNTOLD: u32 = 0;
+    /// Frees that were put aside: tells the agent cheaply whether there are any to fetch.
+    pub const FREES_DEFERRED: u32 = 1;
+    /// How many elements there are.
+    pub const COUNT: u32 = 2;
 }
 
 /// Key of the table of losses. Value: how often, as `u64`.

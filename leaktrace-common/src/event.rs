@@ -133,7 +133,7 @@ pub struct Stack {
 pub const STACK_PREFIX_BYTES: usize = offset_of!(Stack, frames);
 
 /// Why a stack ends where it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum StackEnd {
     /// The frame-pointer chain reached its null root.

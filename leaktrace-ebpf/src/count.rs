@@ -3,14 +3,17 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
-use leaktrace_common::counter::{Counter, LossKey};
+use leaktrace_common::counter::{Counter, LossKey, total};
 
-use crate::maps::{LOSSES, LOSSES_UNTOLD};
+use crate::maps::{LOSSES, TOTALS};
 
 /// Adds one to a counter of a process.
 #[inline(always)]
 pub fn bump(tgid: u32, counter: Counter) {
-    let key = LossKey { tgid, counter: counter as u32 };
+    let key = LossKey {
+        tgid,
+        counter: counter as u32,
+    };
     if let Some(count) = LOSSES.get_ptr_mut(&key) {
         add_one(count);
         return;
@@ -19,9 +22,15 @@ pub fn bump(tgid: u32, counter: Counter) {
     let inserted = LOSSES.insert(&key, &0, BPF_NOEXIST);
     if let Some(count) = LOSSES.get_ptr_mut(&key) {
         add_one(count);
-    } else if inserted.is_err()
-        && let Some(count) = LOSSES_UNTOLD.get_ptr_mut(0)
-    {
+    } else if inserted.is_err() {
+        bump_total(total::LOSSES_UNTOLD);
+    }
+}
+
+/// Adds one to a count over all processes.
+#[inline(always)]
+pub fn bump_total(index: u32) {
+    if let Some(count) = TOTALS.get_ptr_mut(index) {
         add_one(count);
     }
 }

@@ -2,7 +2,7 @@
 //! Must not know what the records mean.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use leaktrace_common::counter::{Counter, LostFreeKey};
+use leaktrace_common::counter::{Counter, LostFreeKey, total};
 
 use crate::{
     count,
@@ -61,9 +61,16 @@ pub fn bytes(value: &[u8]) -> bool {
 /// Keeps a free that found no room, so that its block does not become a false leak.
 #[inline(always)]
 pub fn defer_free(tgid: u32, address: u64) {
-    let key = LostFreeKey { address, tgid, reserved: 0 };
+    let key = LostFreeKey {
+        address,
+        tgid,
+        reserved: 0,
+    };
     match LOST_FREES.insert(&key, &now_ns(), 0) {
-        Ok(()) => count::bump(tgid, Counter::FreesDeferred),
+        Ok(()) => {
+            count::bump(tgid, Counter::FreesDeferred);
+            count::bump_total(total::FREES_DEFERRED);
+        }
         Err(_) => count::bump(tgid, Counter::FreesLost),
     }
 }
@@ -71,7 +78,11 @@ pub fn defer_free(tgid: u32, address: u64) {
 /// Takes a deferred free back: the block was not given back after all.
 #[inline(always)]
 pub fn withdraw_free(tgid: u32, address: u64) {
-    let key = LostFreeKey { address, tgid, reserved: 0 };
+    let key = LostFreeKey {
+        address,
+        tgid,
+        reserved: 0,
+    };
     // Not there means that the agent has fetched it already or that it was counted as lost.
     let _ = LOST_FREES.remove(&key);
 }

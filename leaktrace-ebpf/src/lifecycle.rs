@@ -39,7 +39,12 @@ pub fn fork(ctx: &TracePointContext) -> u32 {
     }
     let tgid = current_tgid();
     let record = Fork {
-        header: Header { kind: Kind::Fork as u8, call: 0, flags: 0, tgid },
+        header: Header {
+            kind: Kind::Fork as u8,
+            call: 0,
+            flags: 0,
+            tgid,
+        },
         child_tgid,
         uid: current_uid(),
         time_ns: emit::now_ns(),
@@ -57,7 +62,10 @@ pub fn exec(_ctx: &TracePointContext) -> u32 {
     let thread_id = bpf_get_current_pid_tgid();
     let tgid = (thread_id >> 32) as u32;
     // SAFETY: the value is copied at once; the element is only removed when the process ends.
-    let image = unsafe { IMAGES.get(&tgid) }.copied().unwrap_or(0).wrapping_add(1);
+    let image = unsafe { IMAGES.get(&tgid) }
+        .copied()
+        .unwrap_or(0)
+        .wrapping_add(1);
     // A table that is full leaves stacks of the old and the new image under one id at worst where
     // their addresses are equal, and address randomization makes them differ.
     let _ = IMAGES.insert(&tgid, &image, 0);
@@ -95,7 +103,12 @@ pub fn exit(ctx: &TracePointContext) -> u32 {
 #[inline(always)]
 fn image_record(kind: Kind, tgid: u32) -> Image {
     Image {
-        header: Header { kind: kind as u8, call: 0, flags: 0, tgid },
+        header: Header {
+            kind: kind as u8,
+            call: 0,
+            flags: 0,
+            tgid,
+        },
         time_ns: emit::now_ns(),
         uid: current_uid(),
         reserved: 0,

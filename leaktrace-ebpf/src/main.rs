@@ -6,7 +6,10 @@
 
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "core::sync::atomic has no exchange for BPF")]
+#![expect(
+    internal_features,
+    reason = "core::sync::atomic has no exchange for BPF"
+)]
 #![feature(core_intrinsics)]
 
 mod count;

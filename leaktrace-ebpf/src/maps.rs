@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use leaktrace_common::{
     config::ProbeConfig,
-    counter::{LossKey, LostFreeKey},
+    counter::{LossKey, LostFreeKey, total},
     limits,
 };
 
@@ -43,9 +43,9 @@ pub static LOST_FREES: HashMap<LostFreeKey, u64> =
 #[map]
 pub static LOSSES: HashMap<LossKey, u64> = HashMap::with_max_entries(limits::LOSSES_MAX, 0);
 
-/// Losses that found no room in `LOSSES`; one element.
+/// Counts over all processes, by `total`.
 #[map]
-pub static LOSSES_UNTOLD: Array<u64> = Array::with_max_entries(1, 0);
+pub static TOTALS: Array<u64> = Array::with_max_entries(total::COUNT, 0);
 
 /// Buffers in which stacks are walked.
 #[map]

@@ -9,9 +9,7 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::pt_regs,
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_get_attach_cookie,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_get_attach_cookie},
     programs::{ProbeContext, RetProbeContext},
 };
 use leaktrace_common::{
@@ -118,10 +116,19 @@ fn try_enter(
     thread.pointer = request.pointer;
     thread.is_followed = u8::from(is_followed);
     thread.is_begin_lost = 0;
-    thread.stack = if is_followed { stack::capture(registers, tgid, thread.image) } else { 0 };
+    thread.stack = if is_followed {
+        stack::capture(registers, tgid, thread.image)
+    } else {
+        0
+    };
     if is_resize(&request) {
         let begin = ReallocBegin {
-            header: Header { kind: Kind::ReallocBegin as u8, call, flags: 0, tgid },
+            header: Header {
+                kind: Kind::ReallocBegin as u8,
+                call,
+                flags: 0,
+                tgid,
+            },
             address: request.pointer,
             tid: thread_id as u32,
             reserved: 0,
@@ -167,7 +174,11 @@ fn request(registers: &pt_regs, call: u8) -> Request {
     } else {
         (first, 0)
     };
-    Request { call, size, pointer }
+    Request {
+        call,
+        size,
+        pointer,
+    }
 }
 
 /// The product, or the largest number where it is 2^63 or more: no allocator grants that.
@@ -179,7 +190,11 @@ fn product(count: u64, size: u64) -> u64 {
         && count != 0
         && size != 0
         && count.leading_zeros() + size.leading_zeros() < 64;
-    if is_large { u64::MAX } else { count.wrapping_mul(size) }
+    if is_large {
+        u64::MAX
+    } else {
+        count.wrapping_mul(size)
+    }
 }
 
 #[inline(always)]
@@ -200,7 +215,9 @@ fn begin_thread(thread_id: u64, tgid: u32) -> Result<*mut Thread, Counter> {
     if THREADS.insert(&thread_id, &fresh, 0).is_err() {
         return Err(Counter::ThreadTableFull);
     }
-    THREADS.get_ptr_mut(&thread_id).ok_or(Counter::ThreadTableFull)
+    THREADS
+        .get_ptr_mut(&thread_id)
+        .ok_or(Counter::ThreadTableFull)
 }
 
 #[inline(always)]
@@ -208,7 +225,12 @@ fn free(address: u64, tgid: u32) {
     if address == 0 {
         return;
     }
-    let header = Header { kind: Kind::Free as u8, call: Call::Free as u8, flags: 0, tgid };
+    let header = Header {
+        kind: Kind::Free as u8,
+        call: Call::Free as u8,
+        flags: 0,
+        tgid,
+    };
     if !emit::record(Free { header, address }) {
         emit::defer_free(tgid, address);
     }
@@ -239,7 +261,11 @@ pub fn exit(ctx: &RetProbeContext) -> u32 {
 #[inline(always)]
 fn try_exit(registers: &pt_regs, thread: &Thread, tid: u32, tgid: u32) -> Result<(), Counter> {
     let call = thread.call;
-    let request = Request { call, size: thread.size, pointer: thread.pointer };
+    let request = Request {
+        call,
+        size: thread.size,
+        pointer: thread.pointer,
+    };
     if is_resize(&request) {
         return end_resize(registers.rax, thread, tid, tgid);
     }
@@ -259,13 +285,22 @@ fn try_exit(registers: &pt_regs, thread: &Thread, tid: u32, tgid: u32) -> Result
         return Ok(());
     }
     let alloc = Alloc {
-        header: Header { kind: Kind::Alloc as u8, call, flags: 0, tgid },
+        header: Header {
+            kind: Kind::Alloc as u8,
+            call,
+            flags: 0,
+            tgid,
+        },
         address,
         size: thread.size,
         stack: thread.stack,
         time_ns: emit::now_ns(),
     };
-    if emit::record(alloc) { Ok(()) } else { Err(Counter::AllocationsLost) }
+    if emit::record(alloc) {
+        Ok(())
+    } else {
+        Err(Counter::AllocationsLost)
+    }
 }
 
 #[inline(always)]
@@ -274,9 +309,18 @@ fn end_resize(address: u64, thread: &Thread, tid: u32, tgid: u32) -> Result<(), 
     if has_failed && thread.is_begin_lost != 0 {
         emit::withdraw_free(tgid, thread.pointer);
     }
-    let flags = if thread.is_followed == 0 { FLAG_NOT_FOLLOWED } else { 0 };
+    let flags = if thread.is_followed == 0 {
+        FLAG_NOT_FOLLOWED
+    } else {
+        0
+    };
     let end = ReallocEnd {
-        header: Header { kind: Kind::ReallocEnd as u8, call: thread.call, flags, tgid },
+        header: Header {
+            kind: Kind::ReallocEnd as u8,
+            call: thread.call,
+            flags,
+            tgid,
+        },
         old_address: thread.pointer,
         address,
         size: thread.size,
@@ -285,5 +329,9 @@ fn end_resize(address: u64, thread: &Thread, tid: u32, tgid: u32) -> Result<(), 
         tid,
         reserved: 0,
     };
-    if emit::record(end) { Ok(()) } else { Err(Counter::AllocationsLost) }
+    if emit::record(end) {
+        Ok(())
+    } else {
+        Err(Counter::AllocationsLost)
+    }
 }

@@ -35,8 +35,7 @@ pub fn claim() -> Option<*mut Scratch> {
         // of a field does not read it.
         let busy = unsafe { &raw mut (*slot).busy };
         // SAFETY: `busy` is aligned to 8 and only accessed atomically while it is shared.
-        let was_busy =
-            unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(busy, 1) };
+        let was_busy = unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(busy, 1) };
         if was_busy == 0 {
             return Some(slot);
         }

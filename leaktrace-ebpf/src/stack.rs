@@ -55,7 +55,12 @@ fn walk_and_send(record: &mut Stack, registers: &pt_regs, tgid: u32, image: u32)
         }
         None => {}
     }
-    record.header = Header { kind: Kind::Stack as u8, call: 0, flags: 0, tgid };
+    record.header = Header {
+        kind: Kind::Stack as u8,
+        call: 0,
+        flags: 0,
+        tgid,
+    };
     record.id = id;
     record.time_ns = emit::now_ns();
     record.frame_count = frame_count as u32;
@@ -124,7 +129,10 @@ fn identity(
         let frame = frames[index];
         id = (id ^ frame).wrapping_mul(MIX_ID);
         id ^= id >> 32;
-        check = check.rotate_left(23).wrapping_add(frame).wrapping_mul(MIX_CHECK);
+        check = check
+            .rotate_left(23)
+            .wrapping_add(frame)
+            .wrapping_mul(MIX_CHECK);
         index += 1;
     }
     // 0 stands for no stack.

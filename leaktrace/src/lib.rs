@@ -1,1 +1,32 @@
-//! Owns the agent.
+//! The agent of leaktrace: it places probes, takes in what they record, and reports what stays.
+//!
+//! Modules stand in the order in which they may know each other: each knows only those above it.
+//! `ARCHITECTURE.md` has the picture.
+
+pub mod config;
+pub mod decode;
+pub mod host;
+pub mod ledger;
+pub mod report;
+
+pub mod address_spaces;
+pub mod allocators;
+pub mod binary;
+pub mod mappings;
+pub mod mmap_events;
+pub mod modules;
+pub mod naming;
+pub mod roster;
+pub mod stacks;
+pub mod summary;
+pub mod symbolize;
+
+pub mod attachments;
+pub mod cli;
+pub mod launch;
+pub mod notify;
+pub mod probes;
+pub mod session;
+pub mod source;
+pub mod tracefs;
+pub mod tracer;

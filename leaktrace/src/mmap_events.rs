@@ -1,4 +1,4 @@
-//! Owns the kernel's report of every new executable mapping on the host.
+//! Owns the kernel's report of every change to what a process maps for execution, on the whole host.
 //! Must not know processes, files or symbols.
 
 use std::{
@@ -11,12 +11,14 @@ use std::{
 use anyhow::Context as _;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 use perf_event_open::{
-    config::{Clock, Cpu, ExtraRecord, Mmap, Opts, Proc, RecordIdFormat, UseBuildId, WakeUp, WakeUpOn},
+    config::{
+        Clock, Cpu, ExtraRecord, Mmap, Opts, Proc, RecordIdFormat, UseBuildId, WakeUp, WakeUpOn,
+    },
     count::Counter,
     event::sw::Software,
     sample::{
         Sampler,
-        record::{Record, mmap::Info},
+        record::{Record, RecordId, mmap::Info},
     },
 };
 
@@ -27,17 +29,29 @@ use crate::host::maps::{BuildId, Mapping, tidy_path};
 /// limit has to be raised.
 pub const RING_PAGES_MAX: u32 = 128;
 
-/// One new executable mapping.
+/// A change to what a process maps for execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MmapEvent {
-    /// The process that maps.
+pub struct MapEvent {
+    /// The process.
     pub tgid: u32,
-    /// Its thread that maps.
-    pub tid: u32,
-    /// When, on `CLOCK_MONOTONIC`: the clock of `bpf_ktime_get_ns`.
-    pub time_ns: Option<u64>,
-    /// What it maps; device and inode are 0 where there is a build id.
-    pub mapping: Mapping,
+    /// When, in nanoseconds of `CLOCK_BOOTTIME`, the clock of the probes' records.
+    pub time_ns: u64,
+    /// What has changed.
+    pub change: MapChange,
+}
+
+/// What has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapChange {
+    /// A new mapping; device and inode are 0 where there is a build id.
+    Mapped(Mapping),
+    /// A new image: nothing of what was mapped before is left.
+    Executed,
+    /// It made a child, which maps the same.
+    Forked {
+        /// The new process.
+        child_tgid: u32,
+    },
 }
 
 /// The rings of all CPUs.
@@ -53,7 +67,7 @@ pub struct MmapEvents {
     readiness: Epoll,
     build_ids: bool,
     lost: u64,
-    batch: Vec<MmapEvent>,
+    batch: Vec<MapEvent>,
 }
 
 impl MmapEvents {
@@ -103,15 +117,33 @@ impl MmapEvents {
     ///
     /// A process moves between CPUs, so the order within one ring is not the
     /// order of its mappings.
-    pub fn drain(&mut self, mut each: impl FnMut(MmapEvent)) {
+    pub fn drain(&mut self, mut each: impl FnMut(MapEvent)) {
         for sampler in &self.samplers {
             // Only one iterator of a ring may live, and ours never outlives this loop.
-            let Some(records) = sampler.iter() else { continue };
+            let Some(records) = sampler.iter() else {
+                continue;
+            };
             // A host that maps without pause must not keep us here: one ring's
             // worth of the smallest records is the most there can have been.
             for (_, record) in records.take(RING_PAGES_MAX as usize * 4096 / 72) {
                 match record {
-                    Record::Mmap(record) if record.executable => self.batch.extend(event(&record)),
+                    Record::Mmap(record) if record.executable => self.batch.extend(mapped(&record)),
+                    Record::Comm(record) if record.by_execve => {
+                        self.batch.push(MapEvent {
+                            tgid: record.task.pid,
+                            time_ns: time_ns(record.record_id.as_ref()),
+                            change: MapChange::Executed,
+                        });
+                    }
+                    Record::Fork(record) if record.task.pid == record.task.tid => {
+                        self.batch.push(MapEvent {
+                            tgid: record.parent_task.pid,
+                            time_ns: time_ns(record.record_id.as_ref()),
+                            change: MapChange::Forked {
+                                child_tgid: record.task.pid,
+                            },
+                        });
+                    }
                     Record::LostRecords(lost) => self.lost += lost.lost_records,
                     _ => {}
                 }
@@ -141,19 +173,31 @@ impl AsRawFd for MmapEvents {
     }
 }
 
-/// What is asked of the kernel: executable mappings with time, nothing else.
+/// What is asked of the kernel: executable mappings, execs and forks, with their times.
 fn options(build_ids: bool) -> Opts {
     Opts {
         extra_record: ExtraRecord {
-            mmap: Mmap { code: true, ext: Some(UseBuildId(build_ids)), ..Mmap::default() },
+            mmap: Mmap {
+                code: true,
+                ext: Some(UseBuildId(build_ids)),
+                ..Mmap::default()
+            },
+            comm: true,
+            task: true,
             ..ExtraRecord::default()
         },
         record_id_all: true,
-        record_id_format: RecordIdFormat { time: true, ..RecordIdFormat::default() },
+        record_id_format: RecordIdFormat {
+            time: true,
+            ..RecordIdFormat::default()
+        },
         // A watermark of one byte: records that are no samples wake the reader
         // by bytes only.
-        wake_up: WakeUp { on: WakeUpOn::Bytes(1), ..WakeUp::default() },
-        timer: Some(Clock::Monotonic),
+        wake_up: WakeUp {
+            on: WakeUpOn::Bytes(1),
+            ..WakeUp::default()
+        },
+        timer: Some(Clock::BootTime),
         ..Opts::default()
     }
 }
@@ -163,19 +207,28 @@ fn watch(readiness: &Epoll, event: &File, cpu: u32) -> io::Result<()> {
     Ok(readiness.add(event, EpollEvent::new(EpollFlags::EPOLLIN, u64::from(cpu)))?)
 }
 
+/// Records without a time are taken for the oldest.
+fn time_ns(id: Option<&RecordId>) -> u64 {
+    id.and_then(|id| id.time).unwrap_or(0)
+}
+
 /// Turns a record into an event.
-fn event(record: &perf_event_open::sample::record::mmap::Mmap) -> Option<MmapEvent> {
+fn mapped(record: &perf_event_open::sample::record::mmap::Mmap) -> Option<MapEvent> {
     let (path, deleted) = tidy_path(record.file.to_bytes());
     let (device, inode, build_id) = match record.ext.as_ref().map(|ext| &ext.info) {
-        Some(Info::Device { major, minor, inode, .. }) => ((*major, *minor), *inode, None),
+        Some(Info::Device {
+            major,
+            minor,
+            inode,
+            ..
+        }) => ((*major, *minor), *inode, None),
         Some(Info::BuildId(bytes)) => ((0, 0), 0, BuildId::from_bytes(bytes)),
         None => ((0, 0), 0, None),
     };
-    Some(MmapEvent {
+    Some(MapEvent {
         tgid: record.task.pid,
-        tid: record.task.tid,
-        time_ns: record.record_id.as_ref().and_then(|id| id.time),
-        mapping: Mapping {
+        time_ns: time_ns(record.record_id.as_ref()),
+        change: MapChange::Mapped(Mapping {
             start: record.addr,
             end: record.addr.checked_add(record.len)?,
             file_offset: record.page_offset,
@@ -184,7 +237,7 @@ fn event(record: &perf_event_open::sample::record::mmap::Mmap) -> Option<MmapEve
             path,
             deleted,
             build_id,
-        },
+        }),
     })
 }
 

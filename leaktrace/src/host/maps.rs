@@ -34,7 +34,10 @@ impl BuildId {
         if bytes.len() > BUILD_ID_BYTES_MAX || bytes.iter().all(|byte| *byte == 0) {
             return None;
         }
-        let mut id = Self { bytes: [0; BUILD_ID_BYTES_MAX], len: u8::try_from(bytes.len()).ok()? };
+        let mut id = Self {
+            bytes: [0; BUILD_ID_BYTES_MAX],
+            len: u8::try_from(bytes.len()).ok()?,
+        };
         id.bytes[..bytes.len()].copy_from_slice(bytes);
         Some(id)
     }
@@ -47,7 +50,9 @@ impl BuildId {
 
 impl fmt::Display for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -58,7 +63,7 @@ impl fmt::Debug for BuildId {
 }
 
 /// One executable mapping of one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
     /// First address.
     pub start: u64,
@@ -97,7 +102,10 @@ impl Mapping {
 /// Not by the procfs crate: it gives up on all of a process's mappings where one
 /// path is not UTF-8, and panics on a file that is named `/SYSV1`.
 pub fn read_maps(pid: u32) -> io::Result<Vec<Mapping>> {
-    parse_maps(BufReader::with_capacity(64 * 1024, File::open(format!("/proc/{pid}/maps"))?))
+    parse_maps(BufReader::with_capacity(
+        64 * 1024,
+        File::open(format!("/proc/{pid}/maps"))?,
+    ))
 }
 
 /// Parses the text of a maps file; lines that are not understood are skipped.
@@ -106,7 +114,12 @@ fn parse_maps(mut reader: impl BufRead) -> io::Result<Vec<Mapping>> {
     let mut line = Vec::new();
     while mappings.len() < MAPPINGS_MAX {
         line.clear();
-        if reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)? == 0 {
+        if reader
+            .by_ref()
+            .take(LINE_BYTES_MAX)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
             break;
         }
         if line.pop_if(|byte| *byte == b'\n').is_none() && line.len() as u64 == LINE_BYTES_MAX {
@@ -135,7 +148,10 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
         file_offset: u64::from_str_radix(file_offset, 16).ok()?,
-        device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+        device: (
+            u32::from_str_radix(major, 16).ok()?,
+            u32::from_str_radix(minor, 16).ok()?,
+        ),
         inode: inode.parse().ok()?,
         path,
         deleted,
@@ -146,7 +162,10 @@ fn parse_line(line: &[u8]) -> Option<Mapping> {
 
 /// Takes one field up to the next blank.
 fn split_field(text: &[u8]) -> Option<(&str, &[u8])> {
-    let end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
+    let end = text
+        .iter()
+        .position(|byte| *byte == b' ')
+        .unwrap_or(text.len());
     let field = std::str::from_utf8(&text[..end]).ok()?;
     Some((field, text.get(end + 1..).unwrap_or_default()))
 }
@@ -164,7 +183,11 @@ pub fn tidy_path(name: &[u8]) -> (String, bool) {
         b"[vdso]" | b"[vsyscall]" | b"[uprobes]" => true,
         _ => name.starts_with(b"/") && !name.starts_with(b"//"),
     };
-    let path = if keep { String::from_utf8_lossy(name).into_owned() } else { String::new() };
+    let path = if keep {
+        String::from_utf8_lossy(name).into_owned()
+    } else {
+        String::new()
+    };
     (path, deleted)
 }
 
@@ -240,13 +263,22 @@ mod tests {
     fn own_code_is_found() {
         let mappings = read_maps(std::process::id()).expect("own maps can be read");
         let avma = own_code_is_found as *const () as u64;
-        assert!(mappings.iter().any(|it| (it.start..it.end).contains(&avma) && it.inode != 0));
+        assert!(
+            mappings
+                .iter()
+                .any(|it| (it.start..it.end).contains(&avma) && it.inode != 0)
+        );
     }
 
     /// A build id prints as hex; one without content is none.
     #[test]
     fn build_ids_print_as_hex() {
-        assert_eq!(BuildId::from_bytes(&[0x0a, 0xff]).map(|id| id.to_string()).as_deref(), Some("0aff"));
+        assert_eq!(
+            BuildId::from_bytes(&[0x0a, 0xff])
+                .map(|id| id.to_string())
+                .as_deref(),
+            Some("0aff")
+        );
         assert_eq!(BuildId::from_bytes(&[]), None);
         assert_eq!(BuildId::from_bytes(&[0; 20]), None);
         assert_eq!(BuildId::from_bytes(&[1; 65]), None);

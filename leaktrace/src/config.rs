@@ -1,0 +1,63 @@
+//! Owns what the user asked for, in plain values.
+//! Must not know how it was typed.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use crate::host::process::CommGlob;
+
+/// What `leaktrace trace` is to do.
+#[derive(Clone, Debug)]
+pub struct TraceConfig {
+    /// Whom to trace.
+    pub targets: Targets,
+    /// How long; `None` until a signal comes or the targets are gone.
+    pub duration: Option<Duration>,
+    /// A report each; `None` for one at the end.
+    pub interval: Option<Duration>,
+    /// What counts as long-lived.
+    pub min_age: Duration,
+    /// Smallest allocation that is followed, in bytes.
+    pub min_size: u64,
+    /// Largest allocation that is followed, in bytes.
+    pub max_size: u64,
+    /// Sites listed of each process.
+    pub top: usize,
+    /// The form of the report.
+    pub format: Format,
+    /// Where the report goes; `None` for stdout.
+    pub output: Option<PathBuf>,
+    /// Bytes of the ring between the probes and the agent; a power of two of pages.
+    pub ring_bytes: u32,
+    /// Exit with 1 when a site is judged to be growing.
+    pub fail_on_leak: bool,
+    /// The options as the stream's first line tells them.
+    pub told: std::collections::BTreeMap<&'static str, String>,
+}
+
+/// Whom to trace: the union of all that is named, or everyone where nothing is.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// Processes.
+    pub pids: Vec<u32>,
+    /// Patterns of command names.
+    pub comms: Vec<CommGlob>,
+    /// A program to start, with its arguments.
+    pub command: Vec<OsString>,
+}
+
+impl Targets {
+    /// Whether nothing is named, which means everyone.
+    #[must_use]
+    pub fn is_host(&self) -> bool {
+        self.pids.is_empty() && self.comms.is_empty() && self.command.is_empty()
+    }
+}
+
+/// The form of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}

@@ -1,0 +1,346 @@
+//! Owns what one process holds: its live blocks, and totals by site.
+//! Must not know other processes, what a stack means or what time it is.
+
+use hashbrown::HashMap;
+use leaktrace_common::call::Call;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use super::{ProcessKey, block::Block};
+use crate::decode::Alloc;
+
+/// Upper ends of the classes of ages, in seconds; a last, open class follows.
+pub const AGE_CLASSES_SECONDS: [u64; 6] = [1, 10, 60, 600, 3_600, 86_400];
+
+/// Sites of one process that are told apart; further ones share the last number, as one site
+/// without a stack. The largest services have some ten thousand.
+const SITES_MAX: usize = 131_072;
+
+/// Objects and bytes of one site since the trace began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteTotals {
+    /// The id of its stack as the probes made it; 0 where there is none.
+    pub stack: u64,
+    /// The function that was called.
+    pub call: Option<Call>,
+    /// Bytes handed out; what a child inherits counts as handed out to it.
+    pub allocated_bytes: u64,
+    /// Blocks handed out.
+    pub allocated_count: u64,
+    /// Bytes of those given back.
+    pub freed_bytes: u64,
+    /// Blocks given back.
+    pub freed_count: u64,
+}
+
+impl SiteTotals {
+    /// Bytes that are live.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.allocated_bytes - self.freed_bytes
+    }
+
+    /// Blocks that are live.
+    #[must_use]
+    pub fn live_count(&self) -> u64 {
+        self.allocated_count - self.freed_count
+    }
+}
+
+/// How old the live blocks of one site are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SiteAges {
+    /// Blocks that are at least as old as was asked for.
+    pub long_lived_count: u64,
+    /// Their bytes.
+    pub long_lived_bytes: u64,
+    /// Age of the oldest block, in microseconds.
+    pub oldest_us: u64,
+    /// Blocks and bytes by class of `AGE_CLASSES_SECONDS`.
+    pub classes: [(u64, u64); AGE_CLASSES_SECONDS.len() + 1],
+}
+
+/// What did not fit together; each is told in the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anomalies {
+    /// Frees of blocks that were not followed: made before the trace, or of a size left out.
+    pub frees_untraced: u64,
+    /// Blocks handed out where one was live: its free was missed, and is made good by this.
+    pub frees_implied: u64,
+    /// Allocations beyond the number of sites that are told apart.
+    pub sites_merged: u64,
+}
+
+/// What one process holds.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessLedger {
+    tgid: u32,
+    /// When it was found running; 0 where its first record told of it.
+    found_ns: u64,
+    born_ns: Option<u64>,
+    exited_ns: Option<u64>,
+    image_count: u32,
+    blocks: HashMap<u64, Block, FxBuildHasher>,
+    /// By thread: the address and the block that `realloc` was called with.
+    resizing: FxHashMap<u32, (u64, Block)>,
+    sites: Vec<SiteTotals>,
+    site_numbers: FxHashMap<(u64, Call), u32>,
+    anomalies: Anomalies,
+    hit_count: u64,
+    children: Vec<(ProcessKey, u64)>,
+}
+
+impl ProcessLedger {
+    pub(super) fn found_at(tgid: u32, now_ns: u64) -> Self {
+        Self {
+            tgid,
+            found_ns: now_ns,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn was_found_after(&self, time_ns: u64) -> bool {
+        self.found_ns > time_ns
+    }
+
+    pub(super) fn set_born(&mut self, time_ns: u64) {
+        self.born_ns = Some(time_ns);
+    }
+
+    pub(super) fn made_at(tgid: u32, time_ns: u64) -> Self {
+        Self {
+            tgid,
+            born_ns: Some(time_ns),
+            ..Self::default()
+        }
+    }
+
+    /// The pid.
+    #[must_use]
+    pub fn tgid(&self) -> u32 {
+        self.tgid
+    }
+
+    /// When it was made, in boot-clock nanoseconds, where that was seen.
+    #[must_use]
+    pub fn born_ns(&self) -> Option<u64> {
+        self.born_ns
+    }
+
+    /// When it ended, in boot-clock nanoseconds.
+    #[must_use]
+    pub fn exited_ns(&self) -> Option<u64> {
+        self.exited_ns
+    }
+
+    /// How many images it has executed since it is followed.
+    #[must_use]
+    pub fn image_count(&self) -> u32 {
+        self.image_count
+    }
+
+    /// Totals of every site, by number.
+    #[must_use]
+    pub fn sites(&self) -> &[SiteTotals] {
+        &self.sites
+    }
+
+    /// What did not fit together.
+    #[must_use]
+    pub fn anomalies(&self) -> Anomalies {
+        self.anomalies
+    }
+
+    /// Probes hit so far, as far as records tell: two for an allocation, one for a free.
+    #[must_use]
+    pub fn hit_count(&self) -> u64 {
+        self.hit_count
+    }
+
+    /// Live blocks.
+    #[must_use]
+    pub fn live_count(&self) -> usize {
+        self.blocks.len() + self.resizing.len()
+    }
+
+    /// Bytes of memory that the table of blocks takes.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.blocks.allocation_size()
+    }
+
+    /// Ages of the live blocks of each site, by number, at `now_ns`.
+    #[must_use]
+    pub fn ages(&self, now_ns: u64, min_age_us: u64) -> Vec<SiteAges> {
+        let now_us = self.exited_ns.unwrap_or(now_ns) / 1_000;
+        let mut ages = vec![SiteAges::default(); self.sites.len()];
+        let resizing = self.resizing.values().map(|(_, block)| block);
+        for block in self.blocks.values().chain(resizing) {
+            let Some(site) = ages.get_mut(block.site()) else {
+                continue;
+            };
+            let age_us = now_us.saturating_sub(block.time_us());
+            if age_us >= min_age_us {
+                site.long_lived_count += 1;
+                site.long_lived_bytes += block.size();
+            }
+            site.oldest_us = site.oldest_us.max(age_us);
+            let class = AGE_CLASSES_SECONDS
+                .iter()
+                .position(|end| age_us < end * 1_000_000);
+            let (count, bytes) = &mut site.classes[class.unwrap_or(AGE_CLASSES_SECONDS.len())];
+            *count += 1;
+            *bytes += block.size();
+        }
+        ages
+    }
+
+    pub(super) fn children(&self) -> &[(ProcessKey, u64)] {
+        &self.children
+    }
+
+    pub(super) fn add_child(&mut self, child: ProcessKey, time_ns: u64) {
+        self.children.push((child, time_ns));
+    }
+
+    pub(super) fn allocate(&mut self, alloc: Alloc) {
+        self.hit_count += 2;
+        self.exited_ns = None;
+        self.insert(alloc);
+    }
+
+    pub(super) fn free(&mut self, address: u64) {
+        self.hit_count += 1;
+        match self.blocks.remove(&address) {
+            Some(block) => self.settle(block),
+            None => self.anomalies.frees_untraced += 1,
+        }
+    }
+
+    /// A free that was lost on its way and arrives late: it frees what was there at its time.
+    pub(super) fn free_if_older(&mut self, address: u64, time_ns: u64) {
+        if let Some(block) = self.blocks.get(&address).copied()
+            && block.time_us() <= time_ns / 1_000
+        {
+            self.blocks.remove(&address);
+            self.settle(block);
+        }
+    }
+
+    /// The block leaves its address, which another thread may be given before the resize is over.
+    pub(super) fn begin_resize(&mut self, tid: u32, address: u64) {
+        self.hit_count += 1;
+        let Some(block) = self.blocks.remove(&address) else {
+            return;
+        };
+        if let Some((_, block)) = self.resizing.insert(tid, (address, block)) {
+            // Its end was lost; a resize that fails is rare, so it is taken to have freed.
+            self.settle(block);
+        }
+    }
+
+    pub(super) fn end_resize(&mut self, tid: u32, old: u64, new: Alloc, is_followed: bool) {
+        self.hit_count += 1;
+        self.exited_ns = None;
+        let pending = self.resizing.remove(&tid);
+        if new.address == 0 && new.size != 0 {
+            if let Some((address, block)) = pending {
+                self.blocks.insert(address, block);
+            }
+            return;
+        }
+        match pending {
+            Some((address, block)) if address == old => self.settle(block),
+            Some((_, block)) => {
+                self.settle(block);
+                self.anomalies.frees_untraced += 1;
+            }
+            None => self.anomalies.frees_untraced += 1,
+        }
+        if new.address != 0 && is_followed {
+            self.insert(new);
+        }
+    }
+
+    pub(super) fn exec(&mut self, _time_ns: u64) {
+        *self = Self {
+            tgid: self.tgid,
+            found_ns: self.found_ns,
+            born_ns: self.born_ns,
+            image_count: self.image_count + 1,
+            // A child forked before keeps what it has; nobody inherits from this image's past.
+            ..Self::default()
+        };
+    }
+
+    pub(super) fn exit(&mut self, time_ns: u64) {
+        self.exited_ns.get_or_insert(time_ns);
+    }
+
+    /// The child's ledger: the live blocks, as if they had been handed out to the child.
+    pub(super) fn forked(&self, child_tgid: u32, time_ns: u64) -> Self {
+        let mut child = Self {
+            tgid: child_tgid,
+            born_ns: Some(time_ns),
+            blocks: self.blocks.clone(),
+            sites: self.sites.clone(),
+            site_numbers: self.site_numbers.clone(),
+            ..Self::default()
+        };
+        for site in &mut child.sites {
+            site.allocated_bytes = site.live_bytes();
+            site.allocated_count = site.live_count();
+            site.freed_bytes = 0;
+            site.freed_count = 0;
+        }
+        // What another thread was resizing will stay as it is: that thread is not in the child.
+        for (address, block) in self.resizing.values() {
+            child.blocks.insert(*address, *block);
+        }
+        child
+    }
+
+    fn insert(&mut self, alloc: Alloc) {
+        let number = self.site_number(alloc.stack, alloc.call);
+        let block = Block::new(alloc.size, alloc.time_ns, number);
+        if let Some(site) = self.sites.get_mut(number as usize) {
+            site.allocated_bytes += block.size();
+            site.allocated_count += 1;
+        }
+        if let Some(missed) = self.blocks.insert(alloc.address, block) {
+            self.settle(missed);
+            self.anomalies.frees_implied += 1;
+        }
+    }
+
+    fn settle(&mut self, block: Block) {
+        if let Some(site) = self.sites.get_mut(block.site()) {
+            site.freed_bytes += block.size();
+            site.freed_count += 1;
+        }
+    }
+
+    fn site_number(&mut self, stack: u64, call: Call) -> u32 {
+        if let Some(number) = self.site_numbers.get(&(stack, call)) {
+            return *number;
+        }
+        let is_full = self.sites.len() >= SITES_MAX;
+        if is_full {
+            self.anomalies.sites_merged += 1;
+            // The last site takes in all others and has no stack of its own any more.
+            if let Some(last) = self.sites.last_mut() {
+                last.stack = 0;
+                last.call = None;
+            }
+        } else {
+            self.sites.push(SiteTotals {
+                stack,
+                call: Some(call),
+                ..SiteTotals::default()
+            });
+            // Both fit in 32 bits: there are at most `SITES_MAX`.
+            self.site_numbers
+                .insert((stack, call), (self.sites.len() - 1) as u32);
+        }
+        (self.sites.len() - 1) as u32
+    }
+}

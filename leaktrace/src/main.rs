@@ -1,0 +1,51 @@
+//! Owns the process: it parses, runs, and turns what comes back into an exit code.
+//! Must not know how anything is done. The only place where errors are printed.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use leaktrace::{
+    cli::{Cli, Command},
+    host::doctor,
+    session::{self, Outcome},
+};
+
+/// The agent allocates through an allocator of its own. So it never runs into its own probes,
+/// and tracing the whole host does not slow it down.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code of usage and of every other error.
+const ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            // One line, whatever the causes say.
+            let line = format!("{error:#}").replace('\n', " ");
+            eprintln!("leaktrace: {line}");
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Trace(args) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()?;
+            Ok(match runtime.block_on(session::run(args.into_config()))? {
+                Outcome::Done => ExitCode::SUCCESS,
+                Outcome::LeakFound => ExitCode::from(1),
+            })
+        }
+        Command::Doctor => {
+            let checks = doctor::examine();
+            print!("{}", doctor::render_text(&checks, false));
+            Ok(ExitCode::from(doctor::exit_code(&checks)))
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Owns one run of `leaktrace trace`: its beginning, its loop and its end.
+//! Must not know how options are typed or how the trace works inside.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use crate::{
+    config::{Format, TraceConfig},
+    host::clock::Clock,
+    launch::{self, Launch},
+    notify,
+    probes::Settings,
+    report::{
+        json::JsonStream,
+        model::{End, Host, Report, Start, Verdict},
+        text::{self, Style},
+    },
+    tracer::{Tracer, View},
+};
+
+/// How often the ring is read when the probes do not call: short enough that a new file is
+/// probed and a new process looked at well within 100 ms.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Width of the text where the terminal does not tell.
+const WIDTH_DEFAULT: usize = 100;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// A site was judged to be growing.
+    LeakFound,
+}
+
+/// Why the loop ended.
+enum Reason {
+    Duration,
+    Signal,
+    TargetsExited,
+}
+
+impl Reason {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Duration => "duration",
+            Self::Signal => "signal",
+            Self::TargetsExited => "targets exited",
+        }
+    }
+}
+
+/// Where reports go and in which form.
+struct Sink {
+    output: Box<dyn Write>,
+    format: Format,
+    stream: JsonStream,
+    style: Style,
+}
+
+impl Sink {
+    fn open(config: &TraceConfig, host: Host) -> anyhow::Result<Self> {
+        let is_terminal = config.output.is_none() && io::stdout().is_terminal();
+        let output: Box<dyn Write> = match &config.output {
+            Some(path) => Box::new(
+                File::create(path)
+                    .with_context(|| format!("cannot write to {}", path.display()))?,
+            ),
+            None => Box::new(io::stdout()),
+        };
+        let style = Style {
+            width: terminal_width().unwrap_or(WIDTH_DEFAULT),
+            colour: is_terminal && std::env::var_os("NO_COLOR").is_none(),
+            unicode: true,
+        };
+        Ok(Self {
+            output,
+            format: config.format,
+            stream: JsonStream::new(host),
+            style,
+        })
+    }
+
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.json(|stream, bytes| stream.start(start, bytes))
+    }
+
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        if self.format == Format::Text {
+            self.output
+                .write_all(text::render(report, &self.style).as_bytes())?;
+            return self.output.flush();
+        }
+        self.json(|stream, bytes| stream.report(report, bytes))
+    }
+
+    fn end(&mut self, end: &End) -> io::Result<()> {
+        self.json(|stream, bytes| stream.end(end, bytes))
+    }
+
+    fn json(&mut self, write: impl FnOnce(&JsonStream, &mut Vec<u8>)) -> io::Result<()> {
+        if self.format == Format::Json {
+            let mut bytes = Vec::new();
+            write(&self.stream, &mut bytes);
+            self.output.write_all(&bytes)?;
+            self.output.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// Traces until the duration is over, a signal comes or the targets are gone.
+///
+/// # Errors
+///
+/// In one line that names the object and the remedy.
+pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
+    let stop = watch_signals()?;
+    let mut sink = Sink::open(&config, host())?;
+    let settings = Settings {
+        min_size: config.min_size,
+        max_size: config.max_size,
+        ring_bytes: config.ring_bytes,
+        // As many as the ring holds records of the smallest kind, to the nearest power of two.
+        lost_frees: (config.ring_bytes / 256).max(16),
+    };
+    let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
+    let mut launch = match config.targets.command.as_slice() {
+        [] => None,
+        command => Some(Launch::spawn(command)?),
+    };
+    tracer.attach_targets(launch.as_ref())?;
+    let clock = Clock::anchor().context("failed to read the clocks")?;
+    let now_unix_ns = || clock.boot_to_unix_ns(Clock::now_boot_ns());
+    let start = Start {
+        time_unix_ns: now_unix_ns(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: kernel(),
+        mode: "trace".to_owned(),
+        options: config.told.clone(),
+    };
+    if let Err(error) = sink.start(&start) {
+        return closed_pipe(error);
+    }
+    announce(&tracer, launch.as_ref());
+    if let Some(launch) = &mut launch {
+        launch.start()?;
+    }
+    let began = Instant::now();
+    let mut run = Run {
+        config,
+        tracer,
+        launch,
+        sink,
+        reports: 0,
+        found_leak: false,
+    };
+    let reason = match run.until_end(stop).await {
+        Ok(reason) => reason,
+        Err(error) => return error.downcast::<io::Error>().map_or_else(Err, closed_pipe),
+    };
+    let end = End {
+        time_unix_ns: now_unix_ns(),
+        elapsed: began.elapsed(),
+        reports: run.reports,
+        processes: run.tracer.extent().0 as u64,
+        events: run.tracer.event_count(),
+        lost: run.tracer.total_losses()?,
+        reason: reason.name().to_owned(),
+    };
+    if let Err(error) = run.sink.end(&end) {
+        return closed_pipe(error);
+    }
+    Ok(if run.config.fail_on_leak && run.found_leak {
+        Outcome::LeakFound
+    } else {
+        Outcome::Done
+    })
+}
+
+/// A run once everything is in place.
+struct Run {
+    config: TraceConfig,
+    tracer: Tracer,
+    launch: Option<Launch>,
+    sink: Sink,
+    reports: u32,
+    found_leak: bool,
+}
+
+impl Run {
+    async fn until_end(&mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Reason> {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A deadline that is never reached stands for none.
+        let far = Duration::from_secs(u64::from(u32::MAX));
+        let end = Instant::now() + self.config.duration.unwrap_or(far);
+        let pause = self.config.interval.unwrap_or(far);
+        let mut next_report = Instant::now() + pause;
+        let mut command_ended = false;
+        let reason = loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => break Reason::Signal,
+                () = sleep_until(end) => break Reason::Duration,
+                event = next_event(&mut self.launch) => {
+                    command_ended |= self.follow(event);
+                }
+                () = sleep_until(next_report) => {
+                    self.tracer.drain()?;
+                    self.report().await?;
+                    self.tracer.settle();
+                    next_report += pause;
+                }
+                _ = tick.tick() => self.tracer.drain()?,
+                ready = self.tracer.wait() => {
+                    ready.context("failed to wait for the ring")?;
+                    self.tracer.drain()?;
+                }
+            }
+            if command_ended || !self.tracer.has_live_targets() {
+                break Reason::TargetsExited;
+            }
+        };
+        self.tracer.drain()?;
+        self.report().await?;
+        Ok(reason)
+    }
+
+    /// Lets a new process go once its probes are in place; `true` when the command has ended.
+    fn follow(&mut self, event: launch::Event) -> bool {
+        match event {
+            launch::Event::Born { pid, parent, .. } => {
+                self.tracer.attach_born(parent, pid);
+                if let Some(launch) = &self.launch {
+                    launch.resume(pid);
+                }
+                false
+            }
+            launch::Event::Exited { .. } => true,
+        }
+    }
+
+    async fn report(&mut self) -> anyhow::Result<()> {
+        self.reports += 1;
+        let view = View {
+            min_age: self.config.min_age,
+            top: self.config.top,
+        };
+        let report = self.tracer.report(self.reports, view).await?;
+        self.found_leak |= report.processes.iter().any(|process| {
+            process
+                .sites
+                .iter()
+                .any(|site| site.verdict == Verdict::Growing)
+        });
+        self.sink.report(&report)?;
+        Ok(())
+    }
+}
+
+/// The command's next event; for ever none where there is no command.
+async fn next_event(launch: &mut Option<Launch>) -> launch::Event {
+    if let Some(launch) = launch
+        && let Some(event) = launch.events().recv().await
+    {
+        return event;
+    }
+    std::future::pending().await
+}
+
+/// Tells people and supervisors that every probe is in place.
+fn announce(tracer: &Tracer, launch: Option<&Launch>) {
+    let (processes, probes) = tracer.extent();
+    let plural = |count: usize, one: &str, many: &str| {
+        format!("{count} {}", if count == 1 { one } else { many })
+    };
+    eprintln!(
+        "leaktrace: tracing {} through {}; Ctrl-C to stop and report",
+        plural(processes, "process", "processes"),
+        plural(probes, "probe", "probes"),
+    );
+    if launch.is_some_and(|launch| !launch.follows_children()) {
+        eprintln!(
+            "leaktrace: ptrace is not allowed: children are traced a moment after their birth"
+        );
+    }
+    if let Err(error) = notify::ready() {
+        eprintln!("leaktrace: failed to tell the supervisor that tracing began: {error}");
+    }
+}
+
+/// The first SIGINT or SIGTERM asks for the last report; the second ends everything at once.
+fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
+    let (sender, receiver) = watch::channel(false);
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("failed to watch SIGTERM")?;
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if *sender.borrow() {
+                // The kernel takes every probe out with the descriptors.
+                std::process::exit(130);
+            }
+            sender.send_replace(true);
+        }
+    });
+    Ok(receiver)
+}
+
+/// Who reads no more has had enough: that is no error.
+fn closed_pipe(error: io::Error) -> anyhow::Result<Outcome> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Ok(Outcome::Done)
+    } else {
+        Err(anyhow::Error::new(error).context("failed to write the report"))
+    }
+}
+
+fn host() -> Host {
+    let name = nix::sys::utsname::uname()
+        .map(|names| names.nodename().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    Host {
+        name,
+        id: id.trim().to_owned(),
+    }
+}
+
+fn kernel() -> String {
+    nix::sys::utsname::uname()
+        .map(|names| names.release().to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+/// The width of the terminal that stdout is, if it is one.
+fn terminal_width() -> Option<usize> {
+    let (terminal_size::Width(width), _) = terminal_size::terminal_size()?;
+    Some(usize::from(width).max(40))
+}

@@ -1,0 +1,241 @@
+//! Owns the way from a process's ledger to its figures and top sites, before anything is named.
+//! Must not know the kernel, files or clocks; time comes in as an argument.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use leaktrace_common::call::Call;
+use rustc_hash::FxHashMap;
+
+use crate::{
+    ledger::{AGE_CLASSES_SECONDS, ProcessLedger, SiteAges, SiteTotals},
+    report::model::{AgeBucket, Counts},
+    stacks::{Stack, Stacks},
+};
+
+/// One site, its stack not named yet.
+#[derive(Clone, Debug)]
+pub struct SiteSummary {
+    /// The stack; `None` where its record was lost.
+    pub stack: Option<Arc<Stack>>,
+    /// The function that was called, of several the first.
+    pub call: Option<Call>,
+    /// The figures.
+    pub counts: Counts,
+    /// How old what is live is.
+    pub ages: SiteAges,
+}
+
+/// One process, its sites not named yet.
+#[derive(Clone, Debug, Default)]
+pub struct ProcessSummary {
+    /// The figures over all sites.
+    pub counts: Counts,
+    /// The top sites.
+    pub sites: Vec<SiteSummary>,
+    /// How many sites have live objects.
+    pub site_count: u64,
+}
+
+/// Adds up a process at `now_ns` and picks its `top` sites: those with the most long-lived bytes,
+/// or, of a process that ended, with the most bytes that it never gave back.
+#[must_use]
+pub fn summarize(
+    process: &ProcessLedger,
+    stacks: &Stacks,
+    now_ns: u64,
+    min_age: Duration,
+    top: usize,
+) -> ProcessSummary {
+    let min_age_us = u64::try_from(min_age.as_micros()).unwrap_or(u64::MAX);
+    let ages = process.ages(now_ns, min_age_us);
+    let mut summary = ProcessSummary::default();
+    let mut sites: Vec<SiteSummary> = Vec::new();
+    // A child's stacks have other ids than those that it inherited, though they are the same.
+    let mut by_stack: FxHashMap<Option<Arc<Stack>>, usize> = FxHashMap::default();
+    for (totals, ages) in process.sites().iter().zip(&ages) {
+        add(&mut summary.counts, totals, ages);
+        let stack = stacks.get(totals.stack).cloned();
+        let index = *by_stack.entry(stack.clone()).or_insert_with(|| {
+            let call = totals.call;
+            sites.push(SiteSummary {
+                stack,
+                call,
+                counts: Counts::default(),
+                ages: SiteAges::default(),
+            });
+            sites.len() - 1
+        });
+        add(&mut sites[index].counts, totals, ages);
+        merge(&mut sites[index].ages, ages);
+    }
+    summary.site_count = sites
+        .iter()
+        .filter(|site| site.counts.live_count > 0)
+        .count() as u64;
+    let has_exited = process.exited_ns().is_some();
+    sites.retain(|site| {
+        let counts = &site.counts;
+        counts.long_lived_count > 0 || (has_exited && counts.live_count > 0)
+    });
+    sites.sort_by_key(|site| {
+        let counts = site.counts;
+        let weight = if has_exited {
+            counts.live_bytes
+        } else {
+            counts.long_lived_bytes
+        };
+        (
+            std::cmp::Reverse(weight),
+            std::cmp::Reverse(counts.live_count),
+        )
+    });
+    sites.truncate(top);
+    summary.sites = sites;
+    summary
+}
+
+fn add(counts: &mut Counts, totals: &SiteTotals, ages: &SiteAges) {
+    counts.live_bytes += totals.live_bytes();
+    counts.live_count += totals.live_count();
+    counts.long_lived_bytes += ages.long_lived_bytes;
+    counts.long_lived_count += ages.long_lived_count;
+    counts.allocated_bytes += totals.allocated_bytes;
+    counts.allocated_count += totals.allocated_count;
+    counts.freed_bytes += totals.freed_bytes;
+    counts.freed_count += totals.freed_count;
+}
+
+fn merge(into: &mut SiteAges, ages: &SiteAges) {
+    into.long_lived_count += ages.long_lived_count;
+    into.long_lived_bytes += ages.long_lived_bytes;
+    into.oldest_us = into.oldest_us.max(ages.oldest_us);
+    for (into, class) in into.classes.iter_mut().zip(&ages.classes) {
+        into.0 += class.0;
+        into.1 += class.1;
+    }
+}
+
+/// The classes of ages that hold anything up to the oldest, as the report tells them.
+#[must_use]
+pub fn age_histogram(ages: &SiteAges) -> Vec<AgeBucket> {
+    let ends = AGE_CLASSES_SECONDS.iter().copied().map(Some).chain([None]);
+    ends.zip(&ages.classes)
+        .map(|(below_seconds, (count, bytes))| AgeBucket {
+            below_seconds,
+            count: *count,
+            bytes: *bytes,
+        })
+        .collect()
+}
+
+/// The counters of a process that rose, and whether its totals are wrong for them.
+#[must_use]
+pub fn losses(
+    counted: impl Iterator<Item = (leaktrace_common::counter::Counter, u64)>,
+) -> (BTreeMap<&'static str, u64>, bool) {
+    let mut lost = BTreeMap::new();
+    let mut is_lossy = false;
+    for (counter, count) in counted.filter(|(_, count)| *count > 0) {
+        *lost.entry(counter.name()).or_default() += count;
+        is_lossy |= counter.makes_totals_wrong();
+    }
+    (lost, is_lossy)
+}
+
+#[cfg(test)]
+mod tests {
+    use leaktrace_common::event::StackEnd;
+
+    use super::*;
+    use crate::{
+        decode::{Alloc, Event},
+        ledger::Ledger,
+        stacks::Place,
+    };
+
+    fn alloc(tgid: u32, address: u64, size: u64, stack: u64, time_s: u64) -> Event {
+        let time_ns = time_s * 1_000_000_000;
+        Event::Alloc(Alloc {
+            tgid,
+            call: Call::Malloc,
+            address,
+            size,
+            stack,
+            time_ns,
+        })
+    }
+
+    fn stack(address: u64) -> Stack {
+        Stack {
+            places: vec![Place::Unmapped { address }],
+            end: StackEnd::Root,
+        }
+    }
+
+    /// Sites of one stack under two ids are one site, and the largest come first.
+    #[test]
+    fn equal_stacks_are_one_site() {
+        let mut stacks = Stacks::default();
+        stacks.insert(1, stack(0x10));
+        stacks.insert(2, stack(0x10));
+        stacks.insert(3, stack(0x20));
+        let mut ledger = Ledger::default();
+        for event in [
+            alloc(1, 8, 10, 1, 0),
+            alloc(1, 16, 20, 2, 0),
+            alloc(1, 24, 100, 3, 0),
+            alloc(1, 32, 1, 3, 9),
+        ] {
+            ledger.apply(&event);
+        }
+        let process = ledger.get(ledger.key(1).unwrap()).unwrap();
+        let ten = Duration::from_secs(10);
+        let summary = summarize(process, &stacks, 10_000_000_000, ten, 10);
+        let figures: Vec<_> = summary
+            .sites
+            .iter()
+            .map(|site| {
+                (
+                    site.counts.long_lived_bytes,
+                    site.counts.live_bytes,
+                    site.counts.live_count,
+                )
+            })
+            .collect();
+        assert_eq!(figures, [(100, 101, 2), (30, 30, 2)]);
+        assert_eq!(
+            (summary.counts.live_bytes, summary.counts.long_lived_bytes),
+            (131, 130)
+        );
+        assert_eq!(
+            summarize(process, &stacks, 10_000_000_000, ten, 1)
+                .sites
+                .len(),
+            1
+        );
+        assert_eq!(
+            summarize(process, &stacks, 9_000_000_000, ten, 9)
+                .sites
+                .len(),
+            0
+        );
+    }
+
+    /// What a process leaves at its end is listed whatever its age.
+    #[test]
+    fn what_an_ended_process_leaves_is_listed() {
+        let mut ledger = Ledger::default();
+        ledger.apply(&alloc(1, 8, 10, 1, 0));
+        let image = crate::decode::Image {
+            tgid: 1,
+            time_ns: 5,
+            uid: 0,
+            comm: [0; 16],
+        };
+        ledger.apply(&Event::Exit(image));
+        let process = ledger.get(ledger.key(1).unwrap()).unwrap();
+        let summary = summarize(process, &Stacks::default(), 10, Duration::from_secs(10), 10);
+        assert_eq!(summary.sites.len(), 1);
+        assert_eq!(summary.counts.long_lived_bytes, 0);
+    }
+}

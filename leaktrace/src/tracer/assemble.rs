@@ -1,0 +1,370 @@
+//! Owns the making of a report out of what the trace holds.
+//! Must not know how a report is written.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use leaktrace_common::counter::Counter;
+
+use super::Tracer;
+use crate::{
+    host::clock::Clock,
+    ledger::{ProcessKey, ProcessLedger},
+    naming::{Names, lasting_id},
+    report::model::{self, Accuracy, AccuracyKind, Coverage, Report},
+    roster::Member,
+    stacks::Stack,
+    summary::{self, ProcessSummary, SiteSummary},
+};
+
+/// What a report is to show.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// What counts as long-lived.
+    pub min_age: Duration,
+    /// Sites listed of each process.
+    pub top: usize,
+}
+
+type Losses = BTreeMap<u32, Vec<(Counter, u64)>>;
+
+impl Tracer {
+    /// Makes the report number `number`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to read its maps.
+    pub async fn report(&mut self, number: u32, view: View) -> anyhow::Result<Report> {
+        let now_ns = Clock::now_boot_ns();
+        let losses = self.losses()?;
+        let summaries: Vec<(ProcessKey, ProcessSummary)> = self
+            .ledger
+            .keys()
+            .into_iter()
+            .filter_map(|key| {
+                let process = self.ledger.get(key)?;
+                let stacks = &self.context.stacks;
+                Some((
+                    key,
+                    summary::summarize(process, stacks, now_ns, view.min_age, view.top),
+                ))
+            })
+            .collect();
+        let listed = summaries.iter().flat_map(|(_, summary)| &summary.sites);
+        let stacks: Vec<Arc<Stack>> = listed.filter_map(|site| site.stack.clone()).collect();
+        let names = Names::fetch(
+            stacks.iter().map(Arc::as_ref),
+            &self.context.modules,
+            &self.symbolizer,
+        )
+        .await;
+        let mut processes: Vec<model::Process> = summaries
+            .into_iter()
+            .filter_map(|(key, summary)| self.process(key, summary, &names, &losses, now_ns))
+            .collect();
+        processes.sort_by_key(|process| {
+            let counts = process.counts;
+            std::cmp::Reverse((counts.long_lived_bytes, counts.live_bytes))
+        });
+        Ok(Report {
+            number,
+            time_unix_ns: self.clock.boot_to_unix_ns(now_ns),
+            elapsed: Duration::from_nanos(now_ns.saturating_sub(self.began_ns)),
+            min_age: view.min_age,
+            processes,
+            quiet_process_count: 0,
+            lost: self.risen(&losses),
+        })
+    }
+
+    fn process(
+        &mut self,
+        key: ProcessKey,
+        summary: ProcessSummary,
+        names: &Names,
+        losses: &Losses,
+        now_ns: u64,
+    ) -> Option<model::Process> {
+        let rss_bytes = self.context.roster.rss_bytes(key);
+        let member = self.context.roster.get_mut(key).clone();
+        let process = self.ledger.get(key)?;
+        let (tgid, hit_count) = (process.tgid(), process.hit_count());
+        let (reported_hits, reported_ns) = member.reported_hits;
+        let since_ns = now_ns.saturating_sub(reported_ns.max(self.began_ns)).max(1);
+        let hits = hit_count.saturating_sub(reported_hits);
+        self.context.roster.get_mut(key).reported_hits = (hit_count, now_ns);
+        let (allocators, coverage, coverage_reason) = self.coverage(tgid);
+        let executable = self.executable(tgid, &member);
+        let process = self.ledger.get(key)?;
+        let allocator = allocators
+            .first()
+            .map_or("native", |it| it.name.as_str())
+            .to_owned();
+        let site = |site: &SiteSummary| self.site(site, &allocator, names);
+        Some(model::Process {
+            identity: model::ProcessIdentity {
+                pid: tgid,
+                start_time_unix_ns: self.clock.boot_to_unix_ns(member.start_boot_ns),
+            },
+            executable,
+            command_line: member
+                .facts
+                .as_ref()
+                .map(|it| it.command_line.clone())
+                .unwrap_or_default(),
+            owner: match (&member.facts, member.uid) {
+                (Some(facts), _) => facts.owner.clone(),
+                (None, Some(uid)) => uid.to_string(),
+                (None, None) => String::new(),
+            },
+            container: member
+                .facts
+                .as_ref()
+                .and_then(|it| it.container.as_ref())
+                .map(|it| model::Container {
+                    id: it.id.clone(),
+                    name: None,
+                    runtime: it.runtime.map(|it| it.as_str().to_owned()),
+                }),
+            runtime: model::Runtime::Native,
+            coverage: if allocators.is_empty() {
+                Coverage::None
+            } else {
+                coverage
+            },
+            coverage_reason,
+            allocators,
+            accuracy: accuracy(process, &member, losses.get(&tgid)),
+            rss_bytes,
+            counts: summary.counts,
+            freed_untraced_count: process.anomalies().frees_untraced,
+            verdict: model::Verdict::Young,
+            growth_bytes_per_second: None,
+            overhead: model::Overhead {
+                hits_per_second: hits as f64 * 1e9 / since_ns as f64,
+                ns_per_hit: None,
+            },
+            exited: process.exited_ns().map(|exited_ns| model::Exited {
+                time_unix_ns: self.clock.boot_to_unix_ns(exited_ns),
+            }),
+            sites: summary.sites.iter().map(site).collect(),
+            site_count: summary.site_count,
+        })
+    }
+
+    fn site(&self, site: &SiteSummary, allocator: &str, names: &Names) -> model::Site {
+        let stack = site.stack.as_deref();
+        let (frames, truncated) = match stack {
+            Some(stack) => names.of(stack),
+            None => (Vec::new(), Some("the stack was lost".to_owned())),
+        };
+        model::Site {
+            id: lasting_id(allocator, stack, &self.context.modules),
+            allocator: allocator.to_owned(),
+            counts: site.counts,
+            oldest_age: Duration::from_micros(site.ages.oldest_us),
+            age_histogram: summary::age_histogram(&site.ages),
+            verdict: model::Verdict::Young,
+            growth_bytes_per_second: None,
+            evidence: BTreeMap::new(),
+            stack: frames,
+            stack_truncated: truncated,
+        }
+    }
+
+    /// The allocators that a process maps, how much of them is probed, and why not all.
+    fn coverage(&mut self, tgid: u32) -> (Vec<model::Allocator>, Coverage, Option<String>) {
+        let mappings = self.allocator_mappings(tgid);
+        let probed = self.attachments.files_of(tgid);
+        let mut allocators: Vec<model::Allocator> = Vec::new();
+        let mut why_not = None;
+        let mut is_partial = false;
+        let mut seen = Vec::new();
+        for mapping in mappings {
+            let module = self.context.modules.resolve(tgid, &mapping);
+            if seen.contains(&module) {
+                continue;
+            }
+            seen.push(module);
+            if !probed.contains(&module) {
+                let failure = self.attachments.failure(tgid, module);
+                why_not.get_or_insert_with(|| {
+                    failure.unwrap_or_else(|| "its C library was not probed in time".to_owned())
+                });
+                is_partial = true;
+                continue;
+            }
+            let Some(Ok(allocator)) = self.attachments.known(module) else {
+                continue;
+            };
+            is_partial |= !allocator.plan.not_covered.is_empty();
+            allocators.push(described(allocator, &mapping.path));
+        }
+        if allocators.is_empty() && why_not.is_none() {
+            why_not = Some("it maps no C library: statically linked, or not native".to_owned());
+        }
+        let coverage = if is_partial {
+            Coverage::Partial
+        } else {
+            Coverage::Full
+        };
+        (allocators, coverage, why_not)
+    }
+
+    fn executable(&mut self, tgid: u32, member: &Member) -> model::Executable {
+        let known = member
+            .facts
+            .as_ref()
+            .and_then(|facts| facts.executable.clone());
+        let space = self.context.spaces.get(tgid);
+        // A process that was gone before we looked is known by its mappings, the program's first.
+        let mapping = space.and_then(|space| match &known {
+            Some(path) => space.iter().find(|it| *it.path == *path.to_string_lossy()),
+            None => space.iter().find(|it| it.is_file()),
+        });
+        let mapping = mapping.cloned();
+        let build_id = mapping.as_ref().and_then(|mapping| {
+            let module = self.context.modules.resolve(tgid, mapping);
+            self.context.modules.get(module).build_id.clone()
+        });
+        let path = match (known, mapping) {
+            (Some(path), _) => path.to_string_lossy().into_owned(),
+            (None, Some(mapping)) => mapping.path,
+            (None, None) => String::new(),
+        };
+        let name = path
+            .rsplit('/')
+            .next()
+            .filter(|name| !name.is_empty())
+            .unwrap_or(&member.comm);
+        model::Executable {
+            name: name.to_owned(),
+            path: path.clone(),
+            build_id,
+        }
+    }
+
+    /// Counters that belong to no traced process and rose since the last report.
+    fn risen(&mut self, losses: &Losses) -> BTreeMap<&'static str, u64> {
+        let mut now = self.lost.clone();
+        let of_host = losses
+            .iter()
+            .filter(|(tgid, _)| self.ledger.key(**tgid).is_none());
+        for (counter, count) in of_host.flat_map(|(_, counts)| counts) {
+            *now.entry(counter.name()).or_default() += count;
+        }
+        for (name, count) in [
+            ("records_undecoded", self.source.undecoded_count),
+            ("map_records_lost", self.map_records_lost),
+            ("modules_refused", self.context.modules.refused_modules()),
+            ("files_refused", self.context.modules.refused_files()),
+        ] {
+            *now.entry(name).or_default() += count;
+        }
+        let before = std::mem::replace(&mut self.reported_lost, now.clone());
+        now.iter_mut().for_each(|(name, count)| {
+            *count = count.saturating_sub(before.get(name).copied().unwrap_or(0));
+        });
+        now.retain(|_, count| *count > 0);
+        now
+    }
+
+    /// Everything that was lost so far, by name, over all processes.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to read its maps.
+    pub fn total_losses(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
+        let mut total = self.reported_lost.clone();
+        for counts in self
+            .losses()?
+            .into_iter()
+            .filter(|(tgid, _)| self.ledger.key(*tgid).is_some())
+        {
+            for (counter, count) in counts.1 {
+                *total.entry(counter.name()).or_default() += count;
+            }
+        }
+        total.retain(|_, count| *count > 0);
+        Ok(total)
+    }
+
+    /// Drops what ended and was reported, and stacks that nobody holds any more.
+    pub fn settle(&mut self) {
+        for key in self.ledger.keys() {
+            if self
+                .ledger
+                .get(key)
+                .is_some_and(|process| process.exited_ns().is_some())
+            {
+                self.forget(key);
+            }
+        }
+        let mut needed = std::collections::HashSet::new();
+        for key in self.ledger.keys() {
+            let sites = self
+                .ledger
+                .get(key)
+                .into_iter()
+                .flat_map(ProcessLedger::sites);
+            needed.extend(sites.map(|site| site.stack));
+        }
+        let gone = self.context.stacks.retain(|id| needed.contains(&id));
+        self.probes.forget_stacks(gone.into_iter());
+    }
+
+    /// Events taken in so far.
+    #[must_use]
+    pub fn event_count(&self) -> u64 {
+        self.ledger.event_count
+    }
+}
+
+fn described(allocator: &crate::attachments::Allocator, path: &str) -> model::Allocator {
+    let plan = &allocator.plan;
+    model::Allocator {
+        name: allocator.name.to_owned(),
+        path: path.to_owned(),
+        entry_points: plan
+            .probes
+            .iter()
+            .flat_map(|probe| probe.names.iter().map(|name| (*name).to_owned()))
+            .collect(),
+        not_covered: plan
+            .not_covered
+            .iter()
+            .map(|it| model::NotCovered {
+                name: it.name.to_owned(),
+                reason: it.reason.clone(),
+            })
+            .collect(),
+    }
+}
+
+fn accuracy(
+    process: &ProcessLedger,
+    member: &Member,
+    counted: Option<&Vec<(Counter, u64)>>,
+) -> Accuracy {
+    let (mut lost, mut is_lossy) = summary::losses(counted.into_iter().flatten().copied());
+    let anomalies = process.anomalies();
+    for (name, count) in [
+        ("frees_implied", anomalies.frees_implied),
+        ("sites_merged", anomalies.sites_merged),
+        ("attached_late", u64::from(member.is_attached_late)),
+    ] {
+        if count > 0 {
+            lost.insert(name, count);
+        }
+    }
+    is_lossy |= member.is_attached_late;
+    let kind = if is_lossy {
+        AccuracyKind::Lossy
+    } else {
+        AccuracyKind::Exact
+    };
+    Accuracy {
+        kind,
+        sample_bytes: 0,
+        lost,
+    }
+}

@@ -1,0 +1,287 @@
+//! Owns the running trace: it takes events in, keeps what they need beside them, and attaches.
+//! Must not know options, signals, or how a report is written.
+
+mod assemble;
+mod attach;
+mod context;
+
+use std::{collections::BTreeMap, io};
+
+use anyhow::Context as _;
+use leaktrace_common::counter::Counter;
+use rustc_hash::FxHashSet;
+
+use crate::{
+    attachments::Attachments,
+    config::Targets,
+    decode::Event,
+    host::{clock::Clock, maps::Mapping},
+    ledger::Ledger,
+    mmap_events::{MapChange, MapEvent, MmapEvents},
+    probes::{Probes, Settings},
+    source::Source,
+    symbolize::Symbolizer,
+};
+pub use assemble::View;
+use context::Context;
+
+/// Pages of the ring of mapping events on each CPU: 512 KiB hold some thousands of mappings.
+const MAP_RING_PAGES: u32 = 128;
+
+/// Processes that ended and still wait for a report. Beyond it those with the fewest live bytes
+/// are dropped and counted.
+const ENDED_MAX: usize = 4_096;
+
+/// What is to be done about a process once the batch that told of it is taken in.
+enum Todo {
+    /// It was made by another.
+    Forked { parent: u32, child: u32 },
+    /// It executed a new image.
+    Executed { tgid: u32 },
+    /// It ended.
+    Exited { tgid: u32 },
+    /// It maps a file that may hold an allocator.
+    Mapped { tgid: u32, mapping: Mapping },
+}
+
+/// The running trace.
+pub struct Tracer {
+    targets: Targets,
+    probes: Probes,
+    attachments: Attachments,
+    source: Source,
+    map_events: Option<MmapEvents>,
+    map_records_lost: u64,
+    deferred_frees_seen: u64,
+    ledger: Ledger,
+    context: Context,
+    symbolizer: Symbolizer,
+    clock: Clock,
+    todo: Vec<Todo>,
+    /// Children that were attached to while they waited at their birth, until the record of it
+    /// comes.
+    born: FxHashSet<u32>,
+    /// Losses of the agent's own, by name.
+    lost: BTreeMap<&'static str, u64>,
+    /// Losses of the whole host that were reported already.
+    reported_lost: BTreeMap<&'static str, u64>,
+    ended_count: usize,
+    began_ns: u64,
+}
+
+impl Tracer {
+    /// Loads the probes and starts to listen; nobody is traced yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel or the privileges do not allow it.
+    pub fn new(targets: Targets, settings: &Settings) -> anyhow::Result<Self> {
+        let clock = Clock::anchor().context("failed to read the clocks")?;
+        // Before anything else, so that no mapping falls between this and the snapshots.
+        let map_events = MmapEvents::open(MAP_RING_PAGES)
+            .inspect_err(|error| {
+                eprintln!("leaktrace: new mappings are found by looking only: {error:#}");
+            })
+            .ok();
+        let mut probes = Probes::load(settings)?;
+        let source = Source::new(probes.take_ring()?).context("failed to watch the ring")?;
+        Ok(Self {
+            targets,
+            probes,
+            attachments: Attachments::default(),
+            source,
+            map_events,
+            map_records_lost: 0,
+            deferred_frees_seen: 0,
+            ledger: Ledger::default(),
+            context: Context::default(),
+            symbolizer: Symbolizer::spawn()?,
+            clock,
+            todo: Vec::new(),
+            born: FxHashSet::default(),
+            lost: BTreeMap::new(),
+            reported_lost: BTreeMap::new(),
+            ended_count: 0,
+            began_ns: Clock::now_boot_ns(),
+        })
+    }
+
+    /// Waits until the probes call.
+    ///
+    /// # Errors
+    ///
+    /// When the ring can no longer be watched.
+    pub async fn wait(&self) -> io::Result<()> {
+        self.source.wait().await
+    }
+
+    /// Takes in everything that waits and acts on it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to read its maps.
+    pub fn drain(&mut self) -> anyhow::Result<()> {
+        // Frees that found no room are fetched before the ring is read to its end: then every
+        // block that they free is known when they are applied.
+        let late_frees = self.take_late_frees()?;
+        self.drain_map_events();
+        while self.drain_ring() {}
+        for (tgid, address, time_ns) in late_frees {
+            self.ledger.apply_lost_free(tgid, address, time_ns);
+        }
+        self.do_todo();
+        self.shed_ended();
+        Ok(())
+    }
+
+    fn take_late_frees(&mut self) -> anyhow::Result<Vec<(u32, u64, u64)>> {
+        let deferred = self.probes.deferred_frees()?;
+        if deferred == self.deferred_frees_seen {
+            return Ok(Vec::new());
+        }
+        self.deferred_frees_seen = deferred;
+        self.probes.take_lost_frees()
+    }
+
+    fn drain_map_events(&mut self) {
+        let Some(events) = &mut self.map_events else {
+            return;
+        };
+        let (context, todo) = (&mut self.context, &mut self.todo);
+        events.drain(|event: MapEvent| {
+            if let MapChange::Mapped(mapping) = &event.change
+                && attach::may_hold_allocator(mapping)
+            {
+                todo.push(Todo::Mapped {
+                    tgid: event.tgid,
+                    mapping: mapping.clone(),
+                });
+            }
+            context.spaces.push(event);
+        });
+        if events.lost() != self.map_records_lost {
+            self.map_records_lost = events.lost();
+            self.context.refresh_all(
+                self.ledger
+                    .keys()
+                    .iter()
+                    .filter_map(|key| self.ledger.get(*key).map(|process| process.tgid())),
+            );
+        }
+    }
+
+    fn drain_ring(&mut self) -> bool {
+        let Self {
+            source,
+            ledger,
+            context,
+            todo,
+            ended_count,
+            ..
+        } = self;
+        source.drain(|event| match &event {
+            Event::Alloc(_)
+            | Event::Free { .. }
+            | Event::ReallocBegin { .. }
+            | Event::ReallocEnd { .. } => ledger.apply(&event),
+            Event::Stack {
+                tgid,
+                id,
+                frames,
+                end,
+                time_ns,
+            } => {
+                context.resolve(*tgid, *id, frames, *end, *time_ns);
+            }
+            Event::Fork {
+                tgid,
+                child_tgid,
+                uid,
+                time_ns,
+                ..
+            } => {
+                ledger.apply(&event);
+                if ledger.key(*tgid).is_some()
+                    && let Some(key) = ledger.key(*child_tgid)
+                {
+                    context
+                        .roster
+                        .note(key, *child_tgid, Some(*time_ns), Some(*uid));
+                    todo.push(Todo::Forked {
+                        parent: *tgid,
+                        child: *child_tgid,
+                    });
+                }
+            }
+            Event::Exec(image) => {
+                ledger.apply(&event);
+                if let Some(key) = ledger.key(image.tgid) {
+                    let born_ns = ledger.get(key).and_then(|process| process.born_ns());
+                    context.roster.note_image(key, image, born_ns);
+                }
+                todo.push(Todo::Executed { tgid: image.tgid });
+            }
+            Event::Exit(image) => {
+                ledger.apply(&event);
+                *ended_count += 1;
+                todo.push(Todo::Exited { tgid: image.tgid });
+            }
+        })
+    }
+
+    /// Counters of loss by process, 0 standing for the host.
+    fn losses(&self) -> anyhow::Result<BTreeMap<u32, Vec<(Counter, u64)>>> {
+        let mut by_process: BTreeMap<u32, Vec<_>> = BTreeMap::new();
+        for (tgid, counter, count) in self.probes.losses()? {
+            by_process.entry(tgid).or_default().push((counter, count));
+        }
+        Ok(by_process)
+    }
+
+    /// Drops processes that ended and left nothing, and the least of those that did when there
+    /// are too many.
+    fn shed_ended(&mut self) {
+        if self.ended_count == 0 {
+            return;
+        }
+        self.ended_count = 0;
+        let ended = |it: &Self| -> Vec<_> {
+            let keys = it.ledger.keys();
+            keys.into_iter()
+                .filter_map(|key| {
+                    let process = it.ledger.get(key)?;
+                    process.exited_ns()?;
+                    let bytes: u64 = process.sites().iter().map(|site| site.live_bytes()).sum();
+                    Some((key, bytes, process.live_count()))
+                })
+                .collect()
+        };
+        let is_host = self.targets.is_host();
+        for (key, _, live_count) in ended(self) {
+            if is_host && live_count == 0 {
+                self.forget(key);
+            }
+        }
+        let mut left = ended(self);
+        if left.len() > ENDED_MAX {
+            left.sort_by_key(|(_, bytes, _)| *bytes);
+            for (key, ..) in &left[..left.len() - ENDED_MAX] {
+                *self.lost.entry("ended_processes_dropped").or_default() += 1;
+                self.forget(*key);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: crate::ledger::ProcessKey) {
+        if let Some(process) = self.ledger.get(key) {
+            let tgid = process.tgid();
+            if self.ledger.key(tgid) == Some(key) {
+                self.context.spaces.forget(tgid);
+                self.attachments.forget(&mut self.probes, tgid);
+                self.probes.forget_losses(tgid);
+            }
+        }
+        self.ledger.forget(key);
+        self.context.roster.forget(key);
+    }
+}
