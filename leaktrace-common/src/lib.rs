@@ -10,3 +10,4 @@ pub mod event;
 pub mod limits;
 #[cfg(feature = "user")]
 mod pod;
+pub mod unwind;
