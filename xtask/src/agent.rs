@@ -11,7 +11,7 @@ use std::{env, fs};
 use anyhow::{Context as _, Result, bail};
 
 use crate::setup::Tools;
-use crate::{cache, toolchain};
+use crate::{seed, toolchain};
 
 /// Which of the two builds of the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,9 @@ pub fn build(tools: &Tools, profile: Profile) -> Result<PathBuf> {
         Profile::Release => {
             cargo.arg("--release");
             let triple = set_static(&mut cargo)?;
+            seed::sow(&triple)?;
             run(&mut cargo)?;
+            seed::harvest(&triple)?;
             let target = toolchain::target_dir();
             let built = target.join(triple).join("release/leaktrace");
             let agent = target.join("release/leaktrace");
@@ -47,8 +49,8 @@ pub fn build(tools: &Tools, profile: Profile) -> Result<PathBuf> {
     }
 }
 
-/// Makes a cargo command build a static program and share its dependencies with
-/// other clones; gives the triple in whose directory the program will lie.
+/// Makes a cargo command build a static program; gives the triple in whose
+/// directory the program will lie.
 ///
 /// # Errors
 /// Fails where the compiler does not tell the host's triple.
@@ -60,10 +62,6 @@ pub fn set_static(cargo: &mut Command) -> Result<String> {
     let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();
     flags.push(" -C target-feature=+crt-static");
     cargo.env("RUSTFLAGS", flags);
-    if env::var_os("CARGO_BUILD_BUILD_DIR").is_none() {
-        // Optimized dependencies take minutes and are the same in every clone.
-        cargo.env("CARGO_BUILD_BUILD_DIR", cache::dir()?.join("build"));
-    }
     Ok(triple)
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod linker;
 mod packages;
 mod progress;
+mod seed;
 mod setup;
 mod test;
 mod tidy;

@@ -20,8 +20,11 @@ const COMPONENTS: &[&str] = &["rust-src", "clippy", "rustfmt"];
 
 /// The workspace's directory.
 pub fn workspace_dir() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_owned()
+    // Cargo's word of now comes first: clones that share a target directory share
+    // this program, and the path compiled into it is that of the first.
+    let here = env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    here.parent().map_or_else(|| here.clone(), Path::to_owned)
 }
 
 /// Where cargo puts what it builds.
