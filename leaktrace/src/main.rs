@@ -19,7 +19,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli) {
         Ok(code) => code,
         Err(error) => {
             // One line, whatever the causes say.
@@ -28,6 +32,25 @@ fn main() -> ExitCode {
             ExitCode::from(ERROR)
         }
     }
+}
+
+/// Prints help where it was asked for, and what is wrong in one line where something is.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(ERROR);
+    }
+    if !error.use_stderr() {
+        // Nobody to print to is nobody to tell.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let mut parts = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let what = parts.next().unwrap_or_default();
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    eprintln!("leaktrace: {what}; remedy: see `leaktrace --help` or `leaktrace trace --help`");
+    ExitCode::from(ERROR)
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

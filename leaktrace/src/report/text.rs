@@ -31,14 +31,45 @@ pub struct Style {
 pub fn render(report: &Report, style: &Style) -> String {
     let mut page = Page::new(style);
     header(&mut page, report);
-    for process in &report.processes {
+    let listed = listed(report);
+    for process in &listed {
         page.gap();
         process::write(&mut page, report, process);
     }
     page.gap();
+    unlisted(&mut page, report, &listed);
     totals(&mut page, report);
     trust(&mut page, report);
     page.into_string()
+}
+
+/// Processes shown whole: as many as a tired reader takes in. The stream lists all.
+const PROCESSES_MAX: usize = 12;
+
+/// The processes that are shown: all, or of many the first that hold something.
+fn listed(report: &Report) -> Vec<&Process> {
+    if report.processes.len() <= PROCESSES_MAX {
+        return report.processes.iter().collect();
+    }
+    let holders = report.processes.iter().filter(|process| Held::of(process).count > 0);
+    holders.take(PROCESSES_MAX).collect()
+}
+
+/// One line about processes that hold something and are not shown.
+fn unlisted(page: &mut Page<'_>, report: &Report, listed: &[&Process]) {
+    let is_listed = |process: &Process| listed.iter().any(|it| it.identity == process.identity);
+    let rest = || {
+        report.processes.iter().filter(|it| Held::of(it).count > 0 && !is_listed(it))
+    };
+    let count = rest().count() as u64;
+    if count > 0 {
+        let bytes = rest().fold(0_u64, |sum, it| sum.saturating_add(Held::of(it).bytes));
+        let processes = page.counted(count, "more process");
+        let verb = if count == 1 { "holds" } else { "hold" };
+        let text =
+            format!("{processes} {verb} {}; --format json lists all.", units::bytes(bytes));
+        page.prose(0, 0, Tone::Plain, &text);
+    }
 }
 
 /// What this is, when, after how long, over how much.

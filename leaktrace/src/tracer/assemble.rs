@@ -254,7 +254,7 @@ impl Tracer {
         }
         for (name, count) in [
             ("records_undecoded", self.source.undecoded_count),
-            ("map_records_lost", self.map_records_lost),
+            ("map_records_lost", self.context.map_records_lost),
             ("modules_refused", self.context.modules.refused_modules()),
             ("files_refused", self.context.modules.refused_files()),
         ] {

@@ -5,9 +5,8 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, bail};
 
-use super::{Todo, Tracer};
+use super::{Todo, Tracer, context::may_hold_allocator};
 use crate::{
-    allocators::is_libc_name,
     host::{
         clock::Clock,
         maps::{Mapping, read_maps},
@@ -17,11 +16,6 @@ use crate::{
     modules::ModuleId,
     probes::Scope,
 };
-
-/// Whether a mapping's file is worth a look for entry points.
-pub fn may_hold_allocator(mapping: &Mapping) -> bool {
-    mapping.is_file() && mapping.path.rsplit('/').next().is_some_and(is_libc_name)
-}
 
 impl Tracer {
     /// Puts probes into all that the targets name, and the command, held back, into a command's.

@@ -6,8 +6,13 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     address_spaces::AddressSpaces,
-    host::{clock::Clock, maps::read_maps},
+    allocators::is_libc_name,
+    host::{
+        clock::Clock,
+        maps::{Mapping, read_maps},
+    },
     mappings::AddressSpace,
+    mmap_events::{MapChange, MmapEvents},
     modules::Modules,
     roster::Roster,
     stacks::{Place, Stack, Stacks},
@@ -17,8 +22,12 @@ use crate::{
 /// this: code that no file holds, as of a JIT, would otherwise cost a look for each stack.
 const REFRESH_PAUSE_NS: u64 = 1_000_000_000;
 
+/// Whether a mapping's file is worth a look for entry points.
+pub fn may_hold_allocator(mapping: &Mapping) -> bool {
+    mapping.is_file() && mapping.path.rsplit('/').next().is_some_and(is_libc_name)
+}
+
 /// What is kept beside the blocks.
-#[derive(Default)]
 pub struct Context {
     /// Who the processes are.
     pub roster: Roster,
@@ -28,26 +37,65 @@ pub struct Context {
     pub modules: Modules,
     /// Their stacks.
     pub stacks: Stacks,
+    /// New mappings of files that may hold an allocator, by process, not acted on yet.
+    pub mapped_allocators: Vec<(u32, Mapping)>,
+    /// Records of mappings that the kernel dropped.
+    pub map_records_lost: u64,
+    map_events: Option<MmapEvents>,
     refreshed_ns: FxHashMap<u32, u64>,
 }
 
 impl Context {
+    /// Begins to take in what is mapped, where the kernel tells.
+    pub fn new(map_events: Option<MmapEvents>) -> Self {
+        Self {
+            roster: Roster::default(),
+            spaces: AddressSpaces::default(),
+            modules: Modules::default(),
+            stacks: Stacks::default(),
+            mapped_allocators: Vec::new(),
+            map_records_lost: 0,
+            map_events,
+            refreshed_ns: FxHashMap::default(),
+        }
+    }
+
+    /// Takes in what was mapped since the last time; `true` when records of it were lost.
+    pub fn take_mappings(&mut self) -> bool {
+        let Self { map_events: Some(events), spaces, mapped_allocators, .. } = self else {
+            return false;
+        };
+        events.drain(|event| {
+            if let MapChange::Mapped(mapping) = &event.change
+                && may_hold_allocator(mapping)
+            {
+                mapped_allocators.push((event.tgid, mapping.clone()));
+            }
+            spaces.push(event);
+        });
+        let lost = events.lost();
+        std::mem::replace(&mut self.map_records_lost, lost) != lost
+    }
+
     /// Turns a new stack's addresses into files and offsets, by what was mapped at its time.
     pub fn resolve(&mut self, tgid: u32, id: u64, frames: &[u64], end: StackEnd, time_ns: u64) {
         self.spaces.advance(time_ns);
-        let is_known = |it: &Self, address: &u64| {
-            it.spaces
-                .get(tgid)
-                .is_some_and(|space| space.lookup(address.wrapping_sub(1)).is_some())
-        };
-        if !frames.iter().all(|address| is_known(self, address)) {
+        if !self.maps_all(tgid, frames) {
+            // The process may have begun after mappings were last taken in.
+            self.take_mappings();
+            self.spaces.advance(time_ns);
+        }
+        if !self.maps_all(tgid, frames) {
             self.refresh(tgid, time_ns);
         }
-        let places = frames
-            .iter()
-            .map(|address| self.place(tgid, *address))
-            .collect();
+        let places = frames.iter().map(|address| self.place(tgid, *address)).collect();
         self.stacks.insert(id, Stack { places, end });
+    }
+
+    fn maps_all(&self, tgid: u32, frames: &[u64]) -> bool {
+        self.spaces.get(tgid).is_some_and(|space| {
+            frames.iter().all(|address| space.lookup(address.wrapping_sub(1)).is_some())
+        })
     }
 
     fn place(&mut self, tgid: u32, address: u64) -> Place {
@@ -75,11 +123,6 @@ impl Context {
             self.spaces
                 .snapshot(tgid, AddressSpace::from_mappings(mappings), now_ns);
         }
-    }
-
-    /// Reads the mappings of processes again because records of changes were lost.
-    pub fn refresh_all(&mut self, tgids: impl Iterator<Item = u32>) {
-        tgids.for_each(|tgid| self.snapshot(tgid));
     }
 
     fn refresh(&mut self, tgid: u32, time_ns: u64) {

@@ -17,7 +17,7 @@ use crate::{
     decode::Event,
     host::{clock::Clock, maps::Mapping},
     ledger::Ledger,
-    mmap_events::{MapChange, MapEvent, MmapEvents},
+    mmap_events::MmapEvents,
     probes::{Probes, Settings},
     source::Source,
     symbolize::Symbolizer,
@@ -50,8 +50,6 @@ pub struct Tracer {
     probes: Probes,
     attachments: Attachments,
     source: Source,
-    map_events: Option<MmapEvents>,
-    map_records_lost: u64,
     deferred_frees_seen: u64,
     ledger: Ledger,
     context: Context,
@@ -90,11 +88,9 @@ impl Tracer {
             probes,
             attachments: Attachments::default(),
             source,
-            map_events,
-            map_records_lost: 0,
             deferred_frees_seen: 0,
             ledger: Ledger::default(),
-            context: Context::default(),
+            context: Context::new(map_events),
             symbolizer: Symbolizer::spawn()?,
             clock,
             todo: Vec::new(),
@@ -126,6 +122,7 @@ impl Tracer {
         let late_frees = self.take_late_frees()?;
         self.drain_map_events();
         while self.drain_ring() {}
+        self.drain_map_events();
         for (tgid, address, time_ns) in late_frees {
             self.ledger.apply_lost_free(tgid, address, time_ns);
         }
@@ -143,31 +140,18 @@ impl Tracer {
         self.probes.take_lost_frees()
     }
 
+    /// Takes in what was mapped; where records of it were lost, everyone is looked at again.
     fn drain_map_events(&mut self) {
-        let Some(events) = &mut self.map_events else {
-            return;
-        };
-        let (context, todo) = (&mut self.context, &mut self.todo);
-        events.drain(|event: MapEvent| {
-            if let MapChange::Mapped(mapping) = &event.change
-                && attach::may_hold_allocator(mapping)
-            {
-                todo.push(Todo::Mapped {
-                    tgid: event.tgid,
-                    mapping: mapping.clone(),
-                });
+        if self.context.take_mappings() {
+            for key in self.ledger.keys() {
+                if let Some(process) = self.ledger.get(key) {
+                    self.context.snapshot(process.tgid());
+                }
             }
-            context.spaces.push(event);
-        });
-        if events.lost() != self.map_records_lost {
-            self.map_records_lost = events.lost();
-            self.context.refresh_all(
-                self.ledger
-                    .keys()
-                    .iter()
-                    .filter_map(|key| self.ledger.get(*key).map(|process| process.tgid())),
-            );
         }
+        let mapped = std::mem::take(&mut self.context.mapped_allocators);
+        let todo = |(tgid, mapping)| Todo::Mapped { tgid, mapping };
+        self.todo.extend(mapped.into_iter().map(todo));
     }
 
     fn drain_ring(&mut self) -> bool {

@@ -1,1 +1,15 @@
-//! Owns the tests that load eBPF.
+//! Owns the tests that load eBPF: real probes in real programs, compared with what those know.
+//! Must not know the agent's inside, which is a command here as it is for its users.
+
+mod harness;
+
+mod command_line;
+mod entry_points;
+mod exchange;
+mod forker;
+mod harm;
+mod host;
+mod identity;
+mod overflow;
+mod reports;
+mod servers;

@@ -1,11 +1,11 @@
 /* Owns malloc and free at full speed or at a given rate, and what a pair costs.
  * Must not know how they are traced.
  *
- * usage: churn [PAIRS-PER-SECOND, 0 is full speed] [THREADS] [SECONDS]
+ * usage: churn [PAIRS-PER-SECOND, 0 is full speed] [THREADS] [SECONDS] [WINDOW-SECONDS]
  *
- * Starts at once after `ready PID`, and prints a line each second:
+ * Starts at once after `ready PID`, and prints a line each window, which is a second:
  *   churn {"pairs":N,"pairs_per_second":N,"cpu_fraction":X,"cpu_ns_per_pair":X}
- * `pairs` counts from the start, the others are of the last second. Holds at most
+ * `pairs` counts from the start, the others are of the last window. Holds at most
  * one block a thread at any time. At a low rate the sleeping is most of the CPU
  * time, so compare costs at full speed. Ends by itself after ten minutes, so that a test
  * that is killed does not leave it behind for ever. */
@@ -55,6 +55,7 @@ int main(int argc, char **argv) {
     double rate = argc > 1 ? atof(argv[1]) : 0;
     int threads = argc > 2 ? atoi(argv[2]) : 1;
     double seconds = argc > 3 ? atof(argv[3]) : 600;
+    double window = argc > 4 ? atof(argv[4]) : 1;
     pthread_t ids[64];
     CHECK(threads > 0 && threads <= 64);
     rate_per_thread = rate / threads;
@@ -67,7 +68,7 @@ int main(int argc, char **argv) {
     unsigned long last_pairs = 0;
     while ((double)(last - begun) / 1e9 < seconds) {
         double left = seconds - (double)(last - begun) / 1e9;
-        usleep(left < 1 ? (useconds_t)(left * 1e6) + 1 : 1000000);
+        usleep((useconds_t)((left < window ? left : window) * 1e6) + 1);
         uint64_t now = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
         unsigned long pairs = 0;
         for (int i = 0; i < threads; i++)

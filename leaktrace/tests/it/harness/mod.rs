@@ -1,0 +1,16 @@
+//! Owns what every test needs: programs to trace, the agent, and its stream, read and validated.
+//! Must not know what any test is about.
+
+pub mod agent;
+pub mod kernel;
+pub mod lines;
+pub mod programs;
+pub mod stream;
+pub mod truth;
+pub mod workload;
+
+use std::time::Duration;
+
+/// How long anything may take that is waited for: far beyond what a slow machine needs, so that
+/// only what hangs meets it.
+pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,192 @@
+//! Owns full rings: nothing is lost without being counted, and a free that found no room makes
+//! no false leak.
+//! Must not know what fits in a ring by default.
+
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    PATIENCE,
+    agent::Agent,
+    kernel,
+    stream::Process,
+    truth::{assert_exact, assert_live},
+    workload::{Phase, Workload},
+};
+
+/// A ring of 64 KiB holds 2730 frees, of 16 bytes and a header of 8 each; the table beside it has
+/// room for one free per 256 bytes of it.
+const RING: &str = "64KiB";
+const RING_FREES: u64 = 65_535 / 24;
+const TABLE_FREES: u64 = 65_536 / 256;
+
+/// A workload whose every step the agent has seen, unless it is frozen.
+struct Traced {
+    workload: Workload,
+    agent: Agent,
+    made: u64,
+}
+
+impl Traced {
+    fn start() -> Self {
+        let workload = Workload::start("steps", &[]);
+        let pid = workload.pid_text();
+        let args = ["--pid", &pid, "--ring-size", RING, "--interval", "100ms"];
+        let agent = Agent::trace(&args);
+        Self {
+            workload,
+            agent,
+            made: 0,
+        }
+    }
+
+    fn step(&mut self, step: &str) {
+        self.workload.talk.say(step);
+        self.workload.talk.hear(&format!("did {step}"));
+    }
+
+    /// Makes blocks, few enough at a time to leave room, and waits until they are reported.
+    fn alloc(&mut self, count: u64, size: u64) {
+        const AT_ONCE: u64 = 500;
+        let goal = self.made + count;
+        while self.made < goal {
+            let now = AT_ONCE.min(goal - self.made);
+            self.step(&format!("alloc {now} {size}"));
+            self.made += now;
+            let made = self.made;
+            let pid = self.workload.pid();
+            self.agent
+                .await_process(pid, |line| line["allocated_count"] == made);
+        }
+    }
+
+    /// Lets a frozen agent run on, and gives what it reports of the process in the end.
+    fn end(mut self) -> (Process, Phase) {
+        self.agent.signal(Signal::SIGCONT);
+        let phase = self.workload.talk.phase();
+        let process = self.agent.interrupt().process(self.workload.pid());
+        self.workload.finish();
+        (process, phase)
+    }
+}
+
+/// Frees that find the ring full are put aside and applied late: nothing is lost, and no block
+/// that is gone is reported live.
+#[test]
+fn deferred_frees_make_no_false_leak() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    // More than the ring holds, by less than the table does.
+    let freed = RING_FREES + TABLE_FREES / 2;
+    let mut traced = Traced::start();
+    traced.alloc(freed + 70, 64);
+    traced.agent.freeze();
+    traced.step(&format!("free {freed}"));
+    let (process, phase) = traced.end();
+    assert_exact(&process, &phase.truths);
+    assert_eq!(process.figure("freed_count"), freed);
+    // Other processes' records may have taken some of the room, and never give more.
+    let deferred = process.lost("frees_deferred");
+    assert!(
+        (TABLE_FREES / 2..=TABLE_FREES).contains(&deferred),
+        "{deferred} frees were deferred"
+    );
+    assert_eq!(process.lost("frees_lost"), 0);
+}
+
+/// Where the table of frees is full as well, each block whose free was lost is counted, and the
+/// process is called lossy: live blocks and lost frees agree to the block.
+#[test]
+fn lost_frees_are_counted() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let made = RING_FREES + TABLE_FREES + 1_000;
+    let mut traced = Traced::start();
+    traced.alloc(made, 64);
+    traced.agent.freeze();
+    traced.step(&format!("free {made}"));
+    let (process, phase) = traced.end();
+    assert_eq!(phase.truths[0].live_count, 0);
+    assert_eq!(process.accuracy(), "lossy", "{:#}", process.line);
+    let lost = process.lost("frees_lost");
+    assert!(lost >= 1_000, "{:#}", process.line);
+    assert_eq!(process.lost("frees_deferred"), TABLE_FREES);
+    assert_eq!(process.live(), (lost, lost * 64));
+    assert_eq!(process.figure("freed_count"), made - lost);
+}
+
+/// Lost allocations are counted one by one, and the frees beside them still take off what was
+/// live before.
+#[test]
+fn lost_allocations_are_counted() {
+    const PAIRS: u64 = 1_000;
+    const FREED: u64 = 60;
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let mut traced = Traced::start();
+    traced.alloc(200, 64);
+    traced.agent.freeze();
+    // 72 bytes each: the ring has room for 910.
+    traced.step(&format!("pair {PAIRS} 32"));
+    traced.step(&format!("free {FREED}"));
+    let (process, phase) = traced.end();
+    assert_eq!(process.accuracy(), "lossy", "{:#}", process.line);
+    assert_live(&process, &phase.truths);
+    let lost = process.lost("allocations_lost");
+    assert!(lost >= PAIRS - 910, "{:#}", process.line);
+    assert_eq!(process.figure("allocated_count") + lost, 200 + PAIRS);
+    assert_eq!(process.lost("frees_lost"), 0);
+    // A free travels in the ring or waits in the table. Those of the pairs whose allocation was
+    // lost find nothing to free, so what took a block off is all that came by the ring, and the
+    // blocks of before the ring was full.
+    let by_ring = process.figure("freed_count") - FREED + process.figure("freed_untraced_count");
+    assert_eq!(by_ring + process.lost("frees_deferred"), PAIRS + FREED);
+}
+
+/// A resize whose both records are lost gives the old block back and counts the new one as lost.
+#[test]
+fn lost_resizes_are_counted() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let mut traced = Traced::start();
+    traced.alloc(300, 64);
+    traced.agent.freeze();
+    traced.step("pair 1000 32");
+    traced.step("resize 100 4000");
+    let (process, phase) = traced.end();
+    let expected: u64 = phase.truths.iter().map(|truth| truth.live_count).sum();
+    assert_eq!(expected, 300);
+    assert_eq!(process.accuracy(), "lossy", "{:#}", process.line);
+    assert_eq!(process.live(), (200, 200 * 64), "{:#}", process.line);
+    let lost = process.lost("allocations_lost");
+    assert_eq!(process.figure("allocated_count") + lost, 300 + 1_000 + 100);
+}
+
+/// The smallest ring under churn at full speed overflows all the time: the process is reported,
+/// every counter tells so, and no more blocks are live than frees were lost.
+#[test]
+fn the_smallest_ring_at_full_speed() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let workload = Workload::start("churn", &["0", "2"]);
+    let pid = workload.pid_text();
+    let args = ["--pid", &pid, "--ring-size", "4KiB", "--interval", "200ms"];
+    let mut agent = Agent::trace(&args);
+    let began = Instant::now();
+    agent.await_process(workload.pid(), |line| {
+        line["accuracy"]["lost"]["allocations_lost"].as_u64() > Some(10_000)
+    });
+    assert!(began.elapsed() < PATIENCE);
+    let process = agent.interrupt().process(workload.pid());
+    assert_eq!(process.accuracy(), "lossy", "{:#}", process.line);
+    assert!(process.figure("allocated_count") > 0, "{:#}", process.line);
+    // One block a thread may be live at any time.
+    let live = process.figure("live_count");
+    assert!(live <= 2 + process.lost("frees_lost"), "{:#}", process.line);
+}
