@@ -162,10 +162,14 @@ fn find_linker() -> Result<PathBuf, String> {
 /// One place for what all profiles of the agent share: `core` and the object are
 /// always release builds. It lies beside theirs, since cargo locks the one in use.
 fn shared_build_dir(out_dir: &Path) -> PathBuf {
-    // Cargo puts this file into the root of every build directory.
+    // Cargo marks the root of a build directory, and the target's directory in it.
+    let is_marked = |dir: &&Path| dir.join("CACHEDIR.TAG").is_file();
+    let outside = |dir: &&Path| !is_marked(dir);
     let root = out_dir
         .ancestors()
-        .find(|dir| dir.join("CACHEDIR.TAG").is_file());
+        .skip_while(outside)
+        .take_while(is_marked)
+        .last();
     root.unwrap_or(out_dir).join("bpf")
 }
 
