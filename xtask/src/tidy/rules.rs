@@ -17,7 +17,9 @@ const PLACEHOLDERS: &[&str] = &[
 ];
 
 /// The modules of the agent that are functions of their arguments alone.
-const PURE: &[&str] = &["decode", "ledger", "sites", "judge", "report"];
+const PURE: &[&str] = &[
+    "decode", "judge", "ledger", "report", "sites", "stacks", "summary",
+];
 
 /// What a pure module must not name: kernel, runtime, files, processes and clocks.
 const IMPURE: &[&str] = &[
@@ -139,7 +141,11 @@ pub fn documents(sources: &[Source], findings: &mut Vec<String>) {
         .iter()
         .filter(|module| !["lib", "main"].contains(module))
     {
-        let names = [format!("{module}.rs"), format!("{module}/")];
+        let names = [
+            format!("`{module}`"),
+            format!("`{module}.rs`"),
+            format!("`{module}/`"),
+        ];
         if !names.iter().any(|name| architecture.text.contains(name)) {
             let path = format!("leaktrace/src/{module}.rs");
             let exists = sources.iter().any(|source| source.path == path);
