@@ -5,9 +5,7 @@ use gimli::{
     CfaRule, EndianSlice, LittleEndian, Reader as _, Register, RegisterRule, UnwindContextStorage,
     UnwindExpression, UnwindSection, UnwindTableRow, X86_64,
 };
-use leaktrace_common::unwind::{
-    Rule, SIGNAL_RBP, SIGNAL_RIP, SIGNAL_RSP, cfa, pack_deref, rbp,
-};
+use leaktrace_common::unwind::{Rule, SIGNAL_RBP, SIGNAL_RIP, SIGNAL_RSP, cfa, pack_deref, rbp};
 
 /// How bytes are read: in place.
 pub(super) type Bytes<'d> = EndianSlice<'d, LittleEndian>;
@@ -85,7 +83,20 @@ fn cfa_rule<'d, S: UnwindSection<Bytes<'d>>>(section: &S, rule: &CfaRule<usize>)
 /// <https://sourceware.org/git/?p=binutils-gdb.git;a=blob;f=bfd/elfxx-x86.h;hb=binutils-2_42>
 fn plt(bytes: &Bytes<'_>) -> Option<Rule> {
     const LIT0: u8 = 0x30;
-    let [0x77, 8, 0x80, 0, 0x3f, 0x1a, threshold, 0x2a, 0x33, 0x24, 0x22] = *bytes.slice() else {
+    let [
+        0x77,
+        8,
+        0x80,
+        0,
+        0x3f,
+        0x1a,
+        threshold,
+        0x2a,
+        0x33,
+        0x24,
+        0x22,
+    ] = *bytes.slice()
+    else {
         return None;
     };
     let threshold = threshold.checked_sub(LIT0).filter(|it| *it < 16)?;
@@ -128,9 +139,7 @@ fn rbp_rule<'d, S: UnwindSection<Bytes<'d>>>(
 ) -> Option<(u8, i16)> {
     match rule {
         None | Some(RegisterRule::SameValue | RegisterRule::Undefined) => Some((rbp::SAME, 0)),
-        Some(RegisterRule::Offset(offset)) => {
-            Some((rbp::CFA_OFFSET, i16::try_from(offset).ok()?))
-        }
+        Some(RegisterRule::Offset(offset)) => Some((rbp::CFA_OFFSET, i16::try_from(offset).ok()?)),
         Some(RegisterRule::Expression(saved)) => {
             let (register, offset) = base_and_offset(section, saved)?;
             let kind = match register {

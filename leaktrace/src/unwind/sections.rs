@@ -86,7 +86,7 @@ impl FrameSections {
         headers: &Headers,
         sections: &[SectionHeader64<LE>],
     ) -> Option<()> {
-        let names = sections.get(usize::from(headers.file.e_shstrndx.get(LE)))?;
+        let names = sections.get(usize::from(headers.file.e_shstrndx.get(LE).0))?;
         let size = names.sh_size.get(LE).min(NAMES_BYTES_MAX);
         let names = read_at(file, names.sh_offset.get(LE), size).ok()?;
         let named = |name: &[u8]| sections.iter().find(|it| is_named(it, &names, name));
@@ -162,9 +162,7 @@ fn by_segment(file: &File, segments: &[ProgramHeader64<LE>]) -> Option<Section> 
     };
     let load = segments.iter().find(|it| {
         let from = it.p_vaddr.get(LE);
-        it.p_type.get(LE) == elf::PT_LOAD
-            && svma >= from
-            && svma - from < it.p_filesz.get(LE)
+        it.p_type.get(LE) == elf::PT_LOAD && svma >= from && svma - from < it.p_filesz.get(LE)
     })?;
     let distance = svma - load.p_vaddr.get(LE);
     let size = (load.p_filesz.get(LE) - distance).min(SECTION_BYTES_MAX);

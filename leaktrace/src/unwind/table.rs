@@ -14,11 +14,11 @@ use leaktrace_common::unwind::{RULE_ID_BAD, RULE_ID_NONE, Rule, cfa, rbp};
 
 use super::FrameSections;
 
-/// Rows of one table: 48 MiB. The largest here, Rust's LLVM, has 1.7 million.
+/// Rows of one table: 48 MiB. The largest here, Rust's LLVM, has 1.2 million.
 pub const ROWS_MAX: usize = 8 << 20;
 
-/// Distinct rules of one table.
-pub const PALETTE_MAX: usize = 16_384;
+/// Distinct rules of one table. Real files have up to 900.
+pub const PALETTE_MAX: usize = 4096;
 
 /// What a build met with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

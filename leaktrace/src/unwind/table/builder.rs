@@ -3,7 +3,7 @@
 
 use gimli::{
     BaseAddresses, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, FrameDescriptionEntry,
-    LittleEndian, UnwindContext, UnwindOffset as _, UnwindSection, X86_64,
+    LittleEndian, UnwindContext, UnwindOffset, UnwindSection, X86_64,
 };
 use leaktrace_common::unwind::{RULE_ID_BAD, RULE_ID_NONE, Rule};
 use rustc_hash::FxHashMap;
@@ -22,7 +22,7 @@ const FUNCTIONS_MAX: usize = 4 << 20;
 const INSTRUCTION_BYTES_MAX: usize = 128 << 20;
 
 /// The longest CIE: real ones have up to 60 bytes.
-const CIE_BYTES_MAX: usize = 1024;
+const CIE_BYTES_MAX: u32 = 1024;
 
 /// CIEs kept at a time. `.eh_frame` has a handful, `.debug_frame` one for each source file, in the
 /// order of use.
@@ -59,58 +59,67 @@ enum Source {
 /// One section to read functions from.
 struct Frames<'d, S> {
     section: S,
+    bytes: &'d [u8],
     bases: BaseAddresses,
     cies: FxHashMap<usize, Cie<'d>>,
 }
 
+/// A limit is reached: the table ends here.
+struct Limit;
+
 /// The table under construction.
 struct Builder<'d> {
     code: &'d [Code],
-    table: Table,
-    palette: FxHashMap<Rule, u16>,
+    pcs: Vec<u32>,
+    rules: Vec<u16>,
+    palette: Vec<Rule>,
+    ids: FxHashMap<Rule, u16>,
     /// Instruction bytes that may still be run.
     allowance: usize,
     stats: Stats,
 }
 
+/// What `Table::build` promises.
 pub(super) fn build(sections: &FrameSections) -> (Table, Stats) {
-    let eh_bases = BaseAddresses::default().set_eh_frame(sections.eh_frame.svma);
+    let FrameSections {
+        eh_frame,
+        debug_frame,
+        code,
+    } = sections;
     let mut eh_frames = Frames {
-        section: EhFrame::new(&sections.eh_frame.bytes, LittleEndian),
-        bases: eh_bases,
+        section: EhFrame::new(&eh_frame.bytes, LittleEndian),
+        bytes: &eh_frame.bytes,
+        bases: BaseAddresses::default().set_eh_frame(eh_frame.svma),
         cies: FxHashMap::default(),
     };
     let mut debug_frames = Frames {
-        section: DebugFrame::new(&sections.debug_frame.bytes, LittleEndian),
+        section: DebugFrame::new(&debug_frame.bytes, LittleEndian),
+        bytes: &debug_frame.bytes,
         bases: BaseAddresses::default(),
         cies: FxHashMap::default(),
     };
+    // Version 4 of DWARF says it, older ones leave it to the machine: ours, not the file's.
     debug_frames.section.set_address_size(8);
-    let mut builder = Builder::new(&sections.code);
+
+    let mut builder = Builder::new(code);
     let mut functions = Vec::new();
     builder.list(&mut eh_frames, Source::EhFrame, &mut functions);
     builder.list(&mut debug_frames, Source::DebugFrame, &mut functions);
     functions.sort_unstable();
     functions.dedup_by_key(|it| it.start);
-
-    let mut context = UnwindContext::new_in();
-    let mut functions = functions.into_iter().peekable();
-    while let Some(mut function) = functions.next() {
-        let next = functions.peek().map(|it| it.start);
-        let gap = next.map(|next| next - function.start);
-        if gap.is_some_and(|gap| gap < function.size_bytes) {
-            builder.stats.overlaps += 1;
-            function.size_bytes = gap.unwrap_or_default();
-        }
-        let done = match function.source {
+    let mut context = Box::new(UnwindContext::new_in());
+    for (index, function) in functions.iter().enumerate() {
+        let next = functions.get(index + 1).map(|it| it.start);
+        let function = builder.cut(*function, next);
+        let added = match function.source {
             Source::EhFrame => builder.add(&mut eh_frames, function, &mut context),
             Source::DebugFrame => builder.add(&mut debug_frames, function, &mut context),
         };
         let end = function.start + function.size_bytes;
-        if next.is_none_or(|next| next - end > PADDING_BYTES_MAX) || done.is_none() {
-            builder.push(end, RULE_ID_NONE);
+        if next.is_none_or(|next| next - end > PADDING_BYTES_MAX) || added.is_err() {
+            builder.end(end);
         }
-        if done.is_none() {
+        if added.is_err() {
             builder.stats.limited = true;
             break;
         }
@@ -119,37 +128,47 @@ pub(super) fn build(sections: &FrameSections) -> (Table, Stats) {
 }
 
 impl<'d, S: UnwindSection<Bytes<'d>>> Frames<'d, S> {
-    /// The FDE at an offset. The CIE is looked up by ourselves, since parsing it for each function
-    /// takes as long as the function.
-    fn fde(&mut self, entry: usize) -> gimli::Result<Fde<'d>>
-    where
-        S::Offset: From<usize>,
-    {
-        let cies = &mut self.cies;
-        self.section
-            .fde_from_offset(&self.bases, entry.into(), |section, bases, offset| {
-                let key = offset.into();
-                if let Some(cie) = cies.get(&key) {
-                    return Ok(cie.clone());
-                }
-                let cie = section.cie_from_offset(bases, offset)?;
-                if cies.len() >= CIES_MAX {
-                    cies.clear();
-                }
-                cies.insert(key, cie.clone());
-                Ok(cie)
-            })
+    /// The FDE at an offset of the section.
+    fn fde(&mut self, entry: usize) -> gimli::Result<Fde<'d>> {
+        let cie = cached(self.bytes, &mut self.cies);
+        self.section.fde_from_offset(&self.bases, entry.into(), cie)
+    }
+}
+
+/// Finds a function's CIE. Parsing it each time would take as long as the function itself; a long
+/// one, which no compiler writes, could make that endless.
+fn cached<'d, S: UnwindSection<Bytes<'d>>>(
+    bytes: &[u8],
+    cies: &mut FxHashMap<usize, Cie<'d>>,
+) -> impl FnMut(&S, &BaseAddresses, S::Offset) -> gimli::Result<Cie<'d>> {
+    move |section, bases, offset| {
+        let key = UnwindOffset::into(offset);
+        if let Some(cie) = cies.get(&key) {
+            return Ok(cie.clone());
+        }
+        let length = bytes.get(key..).and_then(|it| it.first_chunk::<4>());
+        if length.is_none_or(|it| u32::from_le_bytes(*it) > CIE_BYTES_MAX) {
+            return Err(gimli::Error::UnsupportedOffset);
+        }
+        let cie = section.cie_from_offset(bases, offset)?;
+        if cies.len() >= CIES_MAX {
+            cies.clear();
+        }
+        cies.insert(key, cie.clone());
+        Ok(cie)
     }
 }
 
 impl<'d> Builder<'d> {
     fn new(code: &'d [Code]) -> Self {
-        let table = Table::default();
-        let palette = [(Rule::NONE, RULE_ID_NONE), (Rule::BAD, RULE_ID_BAD)];
         Self {
             code,
-            table,
-            palette: palette.into_iter().collect(),
+            pcs: Vec::new(),
+            rules: Vec::new(),
+            palette: vec![Rule::NONE, Rule::BAD],
+            ids: [(Rule::NONE, RULE_ID_NONE), (Rule::BAD, RULE_ID_BAD)]
+                .into_iter()
+                .collect(),
             allowance: INSTRUCTION_BYTES_MAX,
             stats: Stats::default(),
         }
@@ -161,14 +180,11 @@ impl<'d> Builder<'d> {
         frames: &mut Frames<'d, S>,
         source: Source,
         functions: &mut Vec<Function>,
-    ) where
-        S::Offset: From<usize>,
-    {
-        let (section, bases) = (frames.section.clone(), frames.bases.clone());
-        let mut entries = section.entries(&bases);
+    ) {
+        let mut entries = frames.section.entries(&frames.bases);
         loop {
             let entry = match entries.next() {
-                Ok(Some(CieOrFde::Fde(entry))) => entry.offset(),
+                Ok(Some(CieOrFde::Fde(entry))) => entry,
                 Ok(Some(CieOrFde::Cie(_))) => continue,
                 Ok(None) => return,
                 Err(_) => {
@@ -180,7 +196,7 @@ impl<'d> Builder<'d> {
                 self.stats.limited = true;
                 return;
             }
-            let Ok(fde) = frames.fde(entry) else {
+            let Ok(fde) = entry.parse(cached(frames.bytes, &mut frames.cies)) else {
                 self.stats.malformed += 1;
                 continue;
             };
@@ -188,7 +204,7 @@ impl<'d> Builder<'d> {
             if fde.initial_address() == 0 || fde.len() == 0 {
                 continue;
             }
-            match (self.place(&fde), u32::try_from(entry)) {
+            match (self.place(&fde), u32::try_from(entry.offset())) {
                 (Some((start, size_bytes)), Ok(entry)) => functions.push(Function {
                     start,
                     source,
@@ -206,30 +222,129 @@ impl<'d> Builder<'d> {
             let distance = u32::try_from(fde.initial_address().checked_sub(code.svma)?).ok()?;
             let room = code.size_bytes.checked_sub(distance).filter(|it| *it > 0)?;
             let size = u32::try_from(fde.len()).unwrap_or(u32::MAX).min(room);
-            Some((code.file_offset + distance, size))
+            Some((code.file_offset.checked_add(distance)?, size))
         })
     }
 
-    /// Adds the rows of one function; `None` where a limit forbids to go on.
+    /// Cuts a function where the next one begins, like the binary search of those who throw.
+    fn cut(&mut self, function: Function, next: Option<u32>) -> Function {
+        let room = next.map_or(u32::MAX, |next| next - function.start);
+        self.stats.overlaps += u64::from(room < function.size_bytes);
+        Function {
+            size_bytes: function.size_bytes.min(room),
+            ..function
+        }
+    }
+
+    /// Adds the rows of one function. What of it cannot be read is bad, not without rows: its code
+    /// does not keep a frame pointer more likely than other code.
     fn add<S: UnwindSection<Bytes<'d>>>(
         &mut self,
         frames: &mut Frames<'d, S>,
         function: Function,
         context: &mut UnwindContext<usize, Storage>,
-    ) -> Option<()>
-    where
-        S::Offset: From<usize>,
-    {
-        let size = u64::from(function.size_bytes);
-        let complete = frames.fde(function.entry as usize).ok().and_then(|fde| {
-            let cie = fde.cie();
-            if cie.entry_len() > CIE_BYTES_MAX || cie.return_address_register() != X86_64::RA {
-                return None;
+    ) -> Result<(), Limit> {
+        self.stats.functions += 1;
+        let Ok(fde) = frames.fde(function.entry as usize) else {
+            return self.add_broken(function, 0);
+        };
+        let bytes = fde.entry_len().saturating_add(fde.cie().entry_len());
+        self.allowance = self.allowance.checked_sub(bytes).ok_or(Limit)?;
+        if fde.cie().return_address_register() != X86_64::RA {
+            return self.add_broken(function, 0);
+        }
+        let Ok(mut rows) = fde.rows(&frames.section, &frames.bases, context) else {
+            return self.add_broken(function, 0);
+        };
+        let mut covered = 0;
+        loop {
+            let row = match rows.next_row() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(()),
+                Err(_) => return self.add_broken(function, covered),
+            };
+            let distance = row.start_address().saturating_sub(fde.initial_address());
+            let Some(distance) = u32::try_from(distance)
+                .ok()
+                .filter(|it| *it < function.size_bytes)
+            else {
+                return Ok(());
+            };
+            covered = row.end_address().saturating_sub(fde.initial_address());
+            if covered > u64::from(distance) {
+                let rule = rules::rule(&frames.section, row);
+                self.stats.stated_rows += 1;
+                self.stats.bad_rows += u64::from(rule == Rule::BAD);
+                let id = self.id(rule);
+                self.push(function.start + distance, id)?;
             }
-            self.spend(fde.entry_len() + cie.entry_len())
-                .map(|()| self.add_rows(frames, &fde, function, size, context))
-        });
-        let _ = complete;
-        Some(())
+        }
+    }
+
+    /// Marks a function as bad from so many bytes on.
+    fn add_broken(&mut self, function: Function, from: u64) -> Result<(), Limit> {
+        self.stats.malformed += 1;
+        match u32::try_from(from) {
+            Ok(from) if from < function.size_bytes => {
+                self.stats.bad_rows += 1;
+                self.push(function.start + from, RULE_ID_BAD)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a row behind all others, unless it says what the one before says.
+    fn push(&mut self, pc: u32, rule: u16) -> Result<(), Limit> {
+        // Room for the last row, which ends the table, is always left.
+        if self.pcs.len() + 1 >= ROWS_MAX {
+            return Err(Limit);
+        }
+        self.put(pc, rule);
+        Ok(())
+    }
+
+    /// Ends the rows at a file offset.
+    fn end(&mut self, pc: u32) {
+        self.put(pc, RULE_ID_NONE);
+    }
+
+    fn put(&mut self, pc: u32, rule: u16) {
+        // A later row of the same place replaces one that covers nothing.
+        if self.pcs.last().is_some_and(|last| *last >= pc) {
+            self.pcs.pop();
+            self.rules.pop();
+        }
+        if self.rules.last().copied().unwrap_or(RULE_ID_NONE) != rule {
+            self.pcs.push(pc);
+            self.rules.push(rule);
+        }
+    }
+
+    /// The number of a rule within this table.
+    fn id(&mut self, rule: Rule) -> u16 {
+        if let Some(id) = self.ids.get(&rule) {
+            return *id;
+        }
+        let Some(id) = u16::try_from(self.palette.len())
+            .ok()
+            .filter(|id| usize::from(*id) < PALETTE_MAX)
+        else {
+            self.stats.limited = true;
+            return RULE_ID_BAD;
+        };
+        self.palette.push(rule);
+        self.ids.insert(rule, id);
+        id
+    }
+
+    fn finish(mut self) -> (Table, Stats) {
+        self.pcs.shrink_to_fit();
+        self.rules.shrink_to_fit();
+        let table = Table {
+            pcs: self.pcs,
+            rules: self.rules,
+            palette: self.palette,
+        };
+        (table, self.stats)
     }
 }
