@@ -144,6 +144,10 @@ pub enum StackEnd {
     NoFramePointer = 2,
     /// The stack could not be read.
     Unreadable = 3,
+    /// A function has an unwind rule that the tables cannot hold.
+    BadRule = 4,
+    /// The process's unwind tables were not in place yet, and there was no frame pointer.
+    NoTables = 5,
 }
 
 impl StackEnd {
@@ -155,6 +159,8 @@ impl StackEnd {
             1 => Some(Self::TooDeep),
             2 => Some(Self::NoFramePointer),
             3 => Some(Self::Unreadable),
+            4 => Some(Self::BadRule),
+            5 => Some(Self::NoTables),
             _ => None,
         }
     }
@@ -167,6 +173,8 @@ impl StackEnd {
             Self::TooDeep => Some("deeper than 128 frames"),
             Self::NoFramePointer => Some("code without frame pointers"),
             Self::Unreadable => Some("stack memory could not be read"),
+            Self::BadRule => Some("a function with an unwind rule that is not supported"),
+            Self::NoTables => Some("allocated before its unwind tables were in place"),
         }
     }
 }

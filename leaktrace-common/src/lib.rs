@@ -4,6 +4,7 @@
 #![no_std]
 
 pub mod call;
+pub mod code;
 pub mod config;
 pub mod counter;
 pub mod event;

@@ -36,6 +36,38 @@ pub const SCRATCH_SLOTS: u32 = 256;
 /// Slots that a probe tries before it gives up: its own CPU's first.
 pub const SCRATCH_TRIES: u32 = 8;
 
+/// Rows of unwind tables in one shard, the value of one array element: 1 MiB of addresses and half
+/// that of rule ids. A file's table may span several.
+pub const ROWS_PER_SHARD: usize = 1 << 18;
+
+/// Shards for the whole host: 8.4 million rows in 50 MiB, almost twice what all 155 files need that
+/// a small server maps. A file that finds no room is walked by frame pointers, and counted.
+pub const SHARDS_MAX: u32 = 32;
+
+/// Pieces of mapped code of one process that can be told apart: mappings, split where a table
+/// spans shards. Code beyond is walked by frame pointers.
+pub const CODE_PIECES_MAX: usize = 256;
+
+/// Processes whose code the probes know. A child shares its parent's until it maps something.
+pub const CODE_REFS_MAX: u32 = 16_384;
+
+/// Different sets of code of processes: 20 MiB. Processes beyond are walked by frame pointers, and
+/// counted.
+pub const CODE_SPACES_MAX: u32 = 2_048;
+
+/// Rules remembered by address, so that most frames need no search: 512 KiB.
+pub const RULE_CACHE_SLOTS: usize = 65_536;
+
+/// Bytes of stack copied at once before a walk: one copy costs as much as two single reads.
+pub const STACK_WINDOW_BYTES: usize = 2_048;
+
+const _: () = assert!(ROWS_PER_SHARD.is_power_of_two(), "used as an index mask");
+const _: () = assert!(CODE_PIECES_MAX.is_power_of_two(), "used as an index mask");
+const _: () = assert!(RULE_CACHE_SLOTS.is_power_of_two(), "used as an index mask");
+const _: () = assert!(
+    STACK_WINDOW_BYTES.is_power_of_two(),
+    "used as an index mask"
+);
 const _: () = assert!(EVENT_RING_BYTES.is_power_of_two());
 const _: () = assert!(STACK_FRAMES_MAX.is_power_of_two(), "used as an index mask");
 const _: () = assert!(SCRATCH_SLOTS.is_power_of_two(), "used as an index mask");

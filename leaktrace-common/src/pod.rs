@@ -2,8 +2,10 @@
 //! Must not know anything else: it is the only unsafe code of this crate.
 
 use crate::{
+    code::{CodeRef, CodeSpace},
     config::ProbeConfig,
     counter::{LossKey, LostFreeKey},
+    unwind::Rule,
 };
 
 // SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
@@ -12,3 +14,9 @@ unsafe impl aya::Pod for ProbeConfig {}
 unsafe impl aya::Pod for LossKey {}
 // SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
 unsafe impl aya::Pod for LostFreeKey {}
+// SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
+unsafe impl aya::Pod for CodeSpace {}
+// SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
+unsafe impl aya::Pod for CodeRef {}
+// SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
+unsafe impl aya::Pod for Rule {}

@@ -15,7 +15,7 @@ use leaktrace_common::{
 
 use crate::{
     count, emit,
-    maps::{CONFIG, IMAGES, THREADS},
+    maps::{CODE_REFS, CONFIG, IMAGES, THREADS},
 };
 
 /// `CLONE_THREAD` of include/uapi/linux/sched.h: a thread, not a process.
@@ -38,6 +38,12 @@ pub fn fork(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let tgid = current_tgid();
+    // The child's code is its parent's, so that its stacks are whole from its first allocation.
+    // SAFETY: the value is copied at once.
+    if let Some(code) = unsafe { CODE_REFS.get(&tgid) }.copied() {
+        // Without it the child is walked by frame pointers until the agent sees to it.
+        let _ = CODE_REFS.insert(&child_tgid, &code, 0);
+    }
     let record = Fork {
         header: Header {
             kind: Kind::Fork as u8,
@@ -70,6 +76,8 @@ pub fn exec(_ctx: &TracePointContext) -> u32 {
     // their addresses are equal, and address randomization makes them differ.
     let _ = IMAGES.insert(&tgid, &image, 0);
     let _ = THREADS.remove(&thread_id);
+    // The agent tells the new image's code as soon as it has seen it mapped.
+    let _ = CODE_REFS.remove(&tgid);
     if !emit::urgent_record(image_record(Kind::Exec, tgid)) {
         count::bump(tgid, Counter::LifecycleLost);
     }
@@ -94,6 +102,7 @@ pub fn exit(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let _ = IMAGES.remove(&tgid);
+    let _ = CODE_REFS.remove(&tgid);
     if !emit::urgent_record(image_record(Kind::Exit, tgid)) {
         count::bump(tgid, Counter::LifecycleLost);
     }

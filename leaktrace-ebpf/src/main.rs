@@ -19,6 +19,7 @@ mod maps;
 mod native;
 mod scratch;
 mod stack;
+mod unwind;
 
 use aya_ebpf::{
     macros::{tracepoint, uprobe, uretprobe},

@@ -7,9 +7,11 @@ use aya_ebpf::{
     maps::{Array, HashMap, RingBuf},
 };
 use leaktrace_common::{
+    code::{CodeRef, CodeSpace},
     config::ProbeConfig,
     counter::{LossKey, LostFreeKey, total},
     limits,
+    unwind::{RULES_MAX, Rule},
 };
 
 use crate::{native::Thread, scratch::Scratch};
@@ -46,6 +48,32 @@ pub static LOSSES: HashMap<LossKey, u64> = HashMap::with_max_entries(limits::LOS
 /// Counts over all processes, by `total`.
 #[map]
 pub static TOTALS: Array<u64> = Array::with_max_entries(total::COUNT, 0);
+
+/// Which code each process has.
+#[map]
+pub static CODE_REFS: HashMap<u32, CodeRef> = HashMap::with_max_entries(limits::CODE_REFS_MAX, 0);
+
+/// The code of processes.
+#[map]
+pub static CODE_SPACES: Array<CodeSpace> = Array::with_max_entries(limits::CODE_SPACES_MAX, 0);
+
+/// Addresses of unwind rows, by shard.
+#[map]
+pub static ROW_ADDRESSES: Array<[u32; limits::ROWS_PER_SHARD]> =
+    Array::with_max_entries(limits::SHARDS_MAX, 0);
+
+/// Rule ids of unwind rows, by shard.
+#[map]
+pub static ROW_RULES: Array<[u16; limits::ROWS_PER_SHARD]> =
+    Array::with_max_entries(limits::SHARDS_MAX, 0);
+
+/// Unwind rules, by id.
+#[map]
+pub static RULES: Array<Rule> = Array::with_max_entries(RULES_MAX as u32, 0);
+
+/// Rule ids by address; one element.
+#[map]
+pub static RULE_CACHE: Array<[u64; limits::RULE_CACHE_SLOTS]> = Array::with_max_entries(1, 0);
 
 /// Buffers in which stacks are walked.
 #[map]

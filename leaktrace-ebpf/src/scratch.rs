@@ -9,23 +9,45 @@ use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use leaktrace_common::{
+    code::CodeRef,
     event::Stack,
-    limits::{SCRATCH_SLOTS, SCRATCH_TRIES},
+    limits::{SCRATCH_SLOTS, SCRATCH_TRIES, STACK_WINDOW_BYTES},
+    unwind::Registers,
 };
 
 use crate::maps::SCRATCH;
 
-/// A buffer and its lock.
+/// A buffer and its lock. All that a walk needs is in here and nothing on the BPF stack: the
+/// verifier follows every byte of that through every iteration, but takes a map value as it is.
 #[repr(C)]
 pub struct Scratch {
     busy: u64,
+    /// The walk's registers, in the frame that was reached.
+    pub registers: Registers,
+    /// Address of the first byte in `window`.
+    pub window_base: u64,
+    /// How many bytes of it were copied.
+    pub window_bytes: u64,
+    /// The process.
+    pub tgid: u32,
+    /// Its code; generation 0 where it is not known.
+    pub code: CodeRef,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
+    /// Why the walk ended: an `outcome`.
+    pub outcome: u32,
+    /// Frames found so far.
+    pub frame_count: u32,
     /// The record under construction.
     pub record: Stack,
+    /// The innermost part of the stack; a word more than its size, so that a word can be read at
+    /// each of its bytes.
+    pub window: [u8; STACK_WINDOW_BYTES + 8],
 }
 
-/// Claims a buffer; `None` when those near this CPU are all in use.
+/// Claims a buffer and tells its number; `None` when those near this CPU are all in use.
 #[inline(always)]
-pub fn claim() -> Option<*mut Scratch> {
+pub fn claim() -> Option<(u32, *mut Scratch)> {
     // SAFETY: the helper has no arguments and no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     for attempt in 0..SCRATCH_TRIES {
@@ -37,7 +59,7 @@ pub fn claim() -> Option<*mut Scratch> {
         // SAFETY: `busy` is aligned to 8 and only accessed atomically while it is shared.
         let was_busy = unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(busy, 1) };
         if was_busy == 0 {
-            return Some(slot);
+            return Some((index, slot));
         }
     }
     None

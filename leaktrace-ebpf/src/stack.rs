@@ -1,19 +1,26 @@
-//! Owns the walk of a thread's stack and the stack's identity.
+//! Owns a stack's identity, and its walk where no unwind tables are in place.
 //! Must not know which allocator was called.
 //!
-//! Walks the chain of frame pointers. The direct caller comes from the stack pointer, because at
-//! an allocator's first instructions its own frame is not linked yet. A frame pointer that does
-//! not point further up the stack is not followed: reading through a stray one would cost a page
-//! fault, which is dearer than the whole walk.
+//! Without tables the chain of frame pointers is all there is. The direct caller comes from the
+//! stack pointer, because at an allocator's first instructions its own frame is not linked yet. A
+//! frame pointer that does not point further up the stack is not followed: reading through a stray
+//! one would cost a page fault, which is dearer than the whole walk.
 
 use aya_ebpf::{bindings::pt_regs, helpers::bpf_probe_read_user};
 use leaktrace_common::{
+    code::CodeRef,
     counter::Counter,
-    event::{Header, Kind, STACK_PREFIX_BYTES, Stack, StackEnd},
+    event::{Header, Kind, STACK_PREFIX_BYTES, StackEnd},
     limits::STACK_FRAMES_MAX,
+    unwind::outcome,
 };
 
-use crate::{count, emit, maps::STACKS, scratch};
+use crate::{
+    count, emit,
+    maps::{CODE_REFS, CODE_SPACES, STACKS},
+    scratch::{self, Scratch},
+    unwind,
+};
 
 /// The largest frame that is believed: a frame pointer further up than this is taken for a stray
 /// one. Linux gives a main thread 8 MiB by default, and frames of a megabyte are seen in practice.
@@ -30,20 +37,58 @@ const MIX_CHECK: u64 = 0xC2B2_AE3D_27D4_EB4F;
 /// returns its id; 0 where there is none.
 #[inline(always)]
 pub fn capture(registers: &pt_regs, tgid: u32, image: u32) -> u64 {
-    let Some(slot) = scratch::claim() else {
+    let Some((number, slot)) = scratch::claim() else {
         count::bump(tgid, Counter::StacksWithoutScratch);
         return 0;
     };
     // SAFETY: the slot is a map value, alive while the program runs, and ours until it is released.
-    let record = unsafe { &mut (*slot).record };
-    let id = walk_and_send(record, registers, tgid, image);
+    let scratch = unsafe { &mut *slot };
+    scratch.tgid = tgid;
+    scratch.code = code_of(tgid);
+    let end = if scratch.code.generation == 0 {
+        let (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, registers);
+        scratch.frame_count = frame_count as u32;
+        end
+    } else {
+        unwind::walk(number, scratch, registers);
+        end_of(scratch)
+    };
+    let id = identify_and_send(scratch, end, image);
     scratch::release(slot);
     id
 }
 
+/// The code of a process; generation 0 where it is not known.
 #[inline(always)]
-fn walk_and_send(record: &mut Stack, registers: &pt_regs, tgid: u32, image: u32) -> u64 {
-    let (frame_count, end) = walk(&mut record.frames, registers);
+fn code_of(tgid: u32) -> CodeRef {
+    // SAFETY: the value is copied at once.
+    let Some(code) = (unsafe { CODE_REFS.get(&tgid) }).copied() else {
+        return CodeRef::default();
+    };
+    match CODE_SPACES.get(code.space) {
+        Some(space) if space.generation == code.generation => code,
+        _ => CodeRef::default(),
+    }
+}
+
+/// Why a walk by tables ended.
+#[inline(always)]
+fn end_of(scratch: &Scratch) -> StackEnd {
+    match scratch.outcome {
+        outcome::CONTINUE => StackEnd::TooDeep,
+        outcome::ROOT => StackEnd::Root,
+        outcome::BAD_RULE => StackEnd::BadRule,
+        outcome::NO_FRAME_POINTER => StackEnd::NoFramePointer,
+        _ => StackEnd::Unreadable,
+    }
+}
+
+#[inline(always)]
+fn identify_and_send(scratch: &mut Scratch, end: StackEnd, image: u32) -> u64 {
+    let tgid = scratch.tgid;
+    let record = &mut scratch.record;
+    // The verifier must see that it is no more than there are.
+    let frame_count = (scratch.frame_count as usize).min(STACK_FRAMES_MAX);
     let (id, check) = identity(&record.frames, frame_count, tgid, image);
     // SAFETY: the value is only read once, at once; elements are removed only for processes that
     // are gone, so that a recycled element can at worst cause one more record of a known stack.
@@ -80,7 +125,10 @@ fn walk_and_send(record: &mut Stack, registers: &pt_regs, tgid: u32, image: u32)
 
 /// Fills in return addresses, innermost first; tells how many and why no more.
 #[inline(always)]
-fn walk(frames: &mut [u64; STACK_FRAMES_MAX], registers: &pt_regs) -> (usize, StackEnd) {
+fn walk_frame_pointers(
+    frames: &mut [u64; STACK_FRAMES_MAX],
+    registers: &pt_regs,
+) -> (usize, StackEnd) {
     let mut low = registers.rsp;
     // SAFETY: the helper checks the address and fails on one that cannot be read.
     let Ok(caller) = (unsafe { bpf_probe_read_user(low as *const u64) }) else {
@@ -95,7 +143,7 @@ fn walk(frames: &mut [u64; STACK_FRAMES_MAX], registers: &pt_regs) -> (usize, St
         }
         let climb = frame_pointer.wrapping_sub(low);
         if climb == 0 || climb > FRAME_BYTES_MAX || frame_pointer & 7 != 0 {
-            return (frame_count, StackEnd::NoFramePointer);
+            return (frame_count, StackEnd::NoTables);
         }
         // SAFETY: the helper checks the address and fails on one that cannot be read.
         let Ok([next, caller]) = (unsafe { bpf_probe_read_user(frame_pointer as *const [u64; 2]) })

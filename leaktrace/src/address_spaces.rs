@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
     mappings::AddressSpace,
@@ -26,6 +26,7 @@ struct Space {
 #[derive(Debug, Default)]
 pub struct AddressSpaces {
     spaces: FxHashMap<u32, Space>,
+    changed: FxHashSet<u32>,
     ahead: VecDeque<MapEvent>,
 }
 
@@ -37,6 +38,7 @@ impl AddressSpaces {
 
     /// Takes a process's mappings as they were read at a time.
     pub fn snapshot(&mut self, tgid: u32, mappings: AddressSpace, time_ns: u64) {
+        self.changed.insert(tgid);
         self.spaces.insert(
             tgid,
             Space {
@@ -44,6 +46,11 @@ impl AddressSpaces {
                 since_ns: time_ns,
             },
         );
+    }
+
+    /// The processes whose mappings changed since this was last asked.
+    pub fn take_changed(&mut self) -> FxHashSet<u32> {
+        std::mem::take(&mut self.changed)
     }
 
     /// Lets every change up to a time happen.
@@ -88,6 +95,10 @@ impl AddressSpaces {
     }
 
     fn apply(&mut self, event: MapEvent) {
+        self.changed.insert(match event.change {
+            MapChange::Forked { child_tgid } => child_tgid,
+            MapChange::Executed | MapChange::Mapped(_) => event.tgid,
+        });
         match event.change {
             MapChange::Forked { child_tgid } => {
                 let mappings = self

@@ -20,6 +20,7 @@ pub mod roster;
 pub mod stacks;
 pub mod summary;
 pub mod symbolize;
+pub mod unwind;
 
 pub mod attachments;
 pub mod cli;
@@ -30,3 +31,4 @@ pub mod session;
 pub mod source;
 pub mod tracefs;
 pub mod tracer;
+pub mod unwinding;

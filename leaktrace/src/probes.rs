@@ -1,24 +1,21 @@
 //! Owns the BPF object in the kernel: loading it, its maps, and turning chosen points into links.
 //! Must not know which processes are of interest or what the records lead to.
 
+mod tables;
+mod unwind;
+
 use std::{fs::File, num::NonZeroU32, os::fd::AsRawFd as _, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, RingBuf},
     programs::{
         ProgramError, TracePoint, UProbe,
         uprobe::{UProbeAttachPoint, UProbeLinkId, UProbeScope},
     },
     sys::{UProbeMultiFeature, is_uprobe_multi_supported},
 };
-use leaktrace_common::{
-    call::Call,
-    config::ProbeConfig,
-    counter::{Counter, LossKey, LostFreeKey, total},
-    limits,
-};
+use leaktrace_common::{call::Call, config::ProbeConfig, limits};
 
 use crate::{allocators::Plan, tracefs};
 
@@ -32,11 +29,37 @@ pub struct Probes {
 }
 
 /// The links of one file; they stay until they are detached.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Attached {
+    programs: Programs,
     enter: Vec<UProbeLinkId>,
     exit: Vec<UProbeLinkId>,
 }
+
+/// Which programs stand at a file's points.
+#[derive(Clone, Copy, Debug)]
+struct Programs {
+    enter: &'static str,
+    exit: &'static str,
+}
+
+/// One link for all points of a file.
+const NATIVE_MULTI: Programs = Programs {
+    enter: "native_enter_multi",
+    exit: "native_exit_multi",
+};
+
+/// One link for each point.
+const NATIVE: Programs = Programs {
+    enter: "native_enter",
+    exit: "native_exit",
+};
+
+/// They do nothing.
+const EMPTY_MULTI: Programs = Programs {
+    enter: "empty_enter_multi",
+    exit: "empty_exit_multi",
+};
 
 /// Whose calls are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,13 +147,16 @@ impl Probes {
             .load(OBJECT)
             .map_err(|error| refused(error.into()))?;
         let mut probes = Self { ebpf, is_multi };
-        for name in [probes.enter_program(), probes.exit_program()] {
-            probes
-                .uprobe(name)?
-                .load()
-                .map_err(|error| refused(error.into()))?;
-        }
+        probes.load_programs(probes.native())?;
         Ok(probes)
+    }
+
+    fn load_programs(&mut self, programs: Programs) -> anyhow::Result<()> {
+        for name in [programs.enter, programs.exit] {
+            let program = self.uprobe(name)?;
+            program.load().map_err(|error| refused(error.into()))?;
+        }
+        Ok(())
     }
 
     fn follow(&mut self, program: &str, category: &str, name: &str) -> anyhow::Result<()> {
@@ -161,6 +187,36 @@ impl Probes {
     ///
     /// When the kernel refuses; nothing of this file is attached then.
     pub fn attach(&mut self, file: &File, plan: &Plan, scope: Scope) -> anyhow::Result<Attached> {
+        self.attach_programs(self.native(), file, plan, scope)
+    }
+
+    /// Puts programs that do nothing where `attach` would put the real ones: the least that any
+    /// tracer with these probes can cost. Once for each `Probes`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, or lacks `uprobe_multi`.
+    pub fn attach_empty(
+        &mut self,
+        file: &File,
+        plan: &Plan,
+        scope: Scope,
+    ) -> anyhow::Result<Attached> {
+        anyhow::ensure!(
+            self.is_multi,
+            "the empty programs need uprobe_multi: Linux 6.6 or later"
+        );
+        self.load_programs(EMPTY_MULTI)?;
+        self.attach_programs(EMPTY_MULTI, file, plan, scope)
+    }
+
+    fn attach_programs(
+        &mut self,
+        programs: Programs,
+        file: &File,
+        plan: &Plan,
+        scope: Scope,
+    ) -> anyhow::Result<Attached> {
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let point = |probe: &crate::allocators::ChosenProbe| UProbeAttachPoint {
             location: probe.file_offset.into(),
@@ -173,23 +229,15 @@ impl Probes {
             .filter(|probe| probe.call != Call::Free)
             .map(point)
             .collect();
-        let mut attached = Attached::default();
+        let mut attached = Attached {
+            programs,
+            enter: Vec::new(),
+            exit: Vec::new(),
+        };
         let result = self
-            .attach_points(
-                self.exit_program(),
-                &exits,
-                &path,
-                scope,
-                &mut attached.exit,
-            )
+            .attach_points(programs.exit, &exits, &path, scope, &mut attached.exit)
             .and_then(|()| {
-                self.attach_points(
-                    self.enter_program(),
-                    &enters,
-                    &path,
-                    scope,
-                    &mut attached.enter,
-                )
+                self.attach_points(programs.enter, &enters, &path, scope, &mut attached.enter)
             });
         match result {
             Ok(()) => Ok(attached),
@@ -204,8 +252,8 @@ impl Probes {
     pub fn detach(&mut self, attached: Attached) {
         // Entries first, so that no call is left without its return.
         for (name, links) in [
-            (self.enter_program(), attached.enter),
-            (self.exit_program(), attached.exit),
+            (attached.programs.enter, attached.enter),
+            (attached.programs.exit, attached.exit),
         ] {
             if let Ok(program) = self.uprobe(name) {
                 for link in links {
@@ -248,125 +296,8 @@ impl Probes {
         Ok(program.try_into()?)
     }
 
-    fn enter_program(&self) -> &'static str {
-        if self.is_multi {
-            "native_enter_multi"
-        } else {
-            "native_enter"
-        }
-    }
-
-    fn exit_program(&self) -> &'static str {
-        if self.is_multi {
-            "native_exit_multi"
-        } else {
-            "native_exit"
-        }
-    }
-
-    /// The reading end of the ring. Can be had once.
-    ///
-    /// # Errors
-    ///
-    /// When it was taken before.
-    pub fn take_ring(&mut self) -> anyhow::Result<RingBuf<MapData>> {
-        let map = self
-            .ebpf
-            .take_map("EVENTS")
-            .context("the ring was taken before")?;
-        Ok(map.try_into()?)
-    }
-
-    /// Fetches and removes the frees that the ring had no room for: process, address and time.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to read the map.
-    pub fn take_lost_frees(&mut self) -> anyhow::Result<Vec<(u32, u64, u64)>> {
-        let map = self
-            .ebpf
-            .map_mut("LOST_FREES")
-            .context("the object has no LOST_FREES")?;
-        let mut map: HashMap<_, LostFreeKey, u64> = HashMap::try_from(map)?;
-        let keys: Vec<LostFreeKey> = map.keys().filter_map(Result::ok).collect();
-        let mut taken = Vec::with_capacity(keys.len());
-        for key in keys {
-            // Read just before it is removed, so that the latest time counts.
-            if let Ok(time_ns) = map.get(&key, 0) {
-                let _ = map.remove(&key);
-                taken.push((key.tgid, key.address, time_ns));
-            }
-        }
-        Ok(taken)
-    }
-
-    /// How many frees were put aside so far: asking this is much cheaper than fetching them.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to read the map.
-    pub fn deferred_frees(&self) -> anyhow::Result<u64> {
-        self.total(total::FREES_DEFERRED)
-    }
-
-    fn total(&self, index: u32) -> anyhow::Result<u64> {
-        let totals = self
-            .ebpf
-            .map("TOTALS")
-            .context("the object has no TOTALS")?;
-        let totals: Array<_, u64> = Array::try_from(totals)?;
-        Ok(totals.get(&index, 0)?)
-    }
-
-    /// Everything that was lost so far, by process (0 where it is not known) and reason.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to read the maps.
-    pub fn losses(&self) -> anyhow::Result<Vec<(u32, Counter, u64)>> {
-        let map = self
-            .ebpf
-            .map("LOSSES")
-            .context("the object has no LOSSES")?;
-        let map: HashMap<_, LossKey, u64> = HashMap::try_from(map)?;
-        let mut losses: Vec<_> = map
-            .iter()
-            .filter_map(Result::ok)
-            .filter_map(|(key, count)| Some((key.tgid, Counter::from_number(key.counter)?, count)))
-            .collect();
-        let untold = self.total(total::LOSSES_UNTOLD)?;
-        if untold > 0 {
-            losses.push((0, Counter::LossTableFull, untold));
-        }
-        Ok(losses)
-    }
-
-    /// Drops what the probes keep of stacks that nobody refers to any more.
-    pub fn forget_stacks(&mut self, ids: impl Iterator<Item = u64>) {
-        let Some(map) = self.ebpf.map_mut("STACKS") else {
-            return;
-        };
-        if let Ok(mut map) = HashMap::<_, u64, u64>::try_from(map) {
-            for id in ids {
-                // One that is not there is what was wanted.
-                let _ = map.remove(&id);
-            }
-        }
-    }
-
-    /// Drops what the probes count for a process that was reported and is gone.
-    pub fn forget_losses(&mut self, tgid: u32) {
-        let Some(map) = self.ebpf.map_mut("LOSSES") else {
-            return;
-        };
-        if let Ok(mut map) = HashMap::<_, LossKey, u64>::try_from(map) {
-            for counter in Counter::ALL {
-                let _ = map.remove(&LossKey {
-                    tgid,
-                    counter: counter as u32,
-                });
-            }
-        }
+    fn native(&self) -> Programs {
+        if self.is_multi { NATIVE_MULTI } else { NATIVE }
     }
 }
 

@@ -51,7 +51,10 @@ fn listed(report: &Report) -> Vec<&Process> {
     if report.processes.len() <= PROCESSES_MAX {
         return report.processes.iter().collect();
     }
-    let holders = report.processes.iter().filter(|process| Held::of(process).count > 0);
+    let holders = report
+        .processes
+        .iter()
+        .filter(|process| Held::of(process).count > 0);
     holders.take(PROCESSES_MAX).collect()
 }
 
@@ -59,15 +62,20 @@ fn listed(report: &Report) -> Vec<&Process> {
 fn unlisted(page: &mut Page<'_>, report: &Report, listed: &[&Process]) {
     let is_listed = |process: &Process| listed.iter().any(|it| it.identity == process.identity);
     let rest = || {
-        report.processes.iter().filter(|it| Held::of(it).count > 0 && !is_listed(it))
+        report
+            .processes
+            .iter()
+            .filter(|it| Held::of(it).count > 0 && !is_listed(it))
     };
     let count = rest().count() as u64;
     if count > 0 {
         let bytes = rest().fold(0_u64, |sum, it| sum.saturating_add(Held::of(it).bytes));
         let processes = page.counted(count, "more process");
         let verb = if count == 1 { "holds" } else { "hold" };
-        let text =
-            format!("{processes} {verb} {}; --format json lists all.", units::bytes(bytes));
+        let text = format!(
+            "{processes} {verb} {}; --format json lists all.",
+            units::bytes(bytes)
+        );
         page.prose(0, 0, Tone::Plain, &text);
     }
 }

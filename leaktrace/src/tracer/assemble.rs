@@ -254,6 +254,9 @@ impl Tracer {
         }
         for (name, count) in [
             ("records_undecoded", self.source.undecoded_count),
+            ("unwind_rows_refused", self.unwinding.rows_refused()),
+            ("unwind_spaces_refused", self.unwinding.spaces_refused),
+            ("unwind_pieces_refused", self.unwinding.pieces_refused),
             ("map_records_lost", self.context.map_records_lost),
             ("modules_refused", self.context.modules.refused_modules()),
             ("files_refused", self.context.modules.refused_files()),

@@ -110,6 +110,7 @@ impl Tracer {
         }
         for module in libraries {
             let module = self.context.modules.get(module).clone();
+            self.unwinding.prepare(&module);
             self.attachments
                 .attach(&mut self.probes, &module, Scope::Process(pid))
                 .map_err(|why| anyhow::anyhow!("cannot trace {}: {why}", module.path))?;
@@ -196,6 +197,7 @@ impl Tracer {
                 Todo::Executed { tgid } => self.follow_exec(tgid),
                 Todo::Exited { tgid } => {
                     self.attachments.release(&mut self.probes, tgid);
+                    self.unwinding.forget(tgid);
                     if self.ledger.key(tgid).is_none() {
                         self.context.spaces.forget(tgid);
                     }

@@ -1,8 +1,11 @@
 //! Owns what is kept beside the blocks: who the processes are, what they map, and their stacks.
 //! Must not know probes or blocks.
 
+use std::io;
+
 use leaktrace_common::event::StackEnd;
 use rustc_hash::FxHashMap;
+use tokio::io::unix::AsyncFd;
 
 use crate::{
     address_spaces::AddressSpaces,
@@ -41,13 +44,13 @@ pub struct Context {
     pub mapped_allocators: Vec<(u32, Mapping)>,
     /// Records of mappings that the kernel dropped.
     pub map_records_lost: u64,
-    map_events: Option<MmapEvents>,
+    map_events: Option<AsyncFd<MmapEvents>>,
     refreshed_ns: FxHashMap<u32, u64>,
 }
 
 impl Context {
     /// Begins to take in what is mapped, where the kernel tells.
-    pub fn new(map_events: Option<MmapEvents>) -> Self {
+    pub fn new(map_events: Option<AsyncFd<MmapEvents>>) -> Self {
         Self {
             roster: Roster::default(),
             spaces: AddressSpaces::default(),
@@ -62,9 +65,16 @@ impl Context {
 
     /// Takes in what was mapped since the last time; `true` when records of it were lost.
     pub fn take_mappings(&mut self) -> bool {
-        let Self { map_events: Some(events), spaces, mapped_allocators, .. } = self else {
+        let Self {
+            map_events: Some(events),
+            spaces,
+            mapped_allocators,
+            ..
+        } = self
+        else {
             return false;
         };
+        let events = events.get_mut();
         events.drain(|event| {
             if let MapChange::Mapped(mapping) = &event.change
                 && may_hold_allocator(mapping)
@@ -75,6 +85,19 @@ impl Context {
         });
         let lost = events.lost();
         std::mem::replace(&mut self.map_records_lost, lost) != lost
+    }
+
+    /// Waits until something is mapped; for ever, where the kernel does not tell.
+    ///
+    /// # Errors
+    ///
+    /// When the descriptor can no longer be watched.
+    pub async fn wait_for_mapping(&self) -> io::Result<()> {
+        match &self.map_events {
+            Some(events) => events.readable().await?.clear_ready(),
+            None => std::future::pending().await,
+        }
+        Ok(())
     }
 
     /// Turns a new stack's addresses into files and offsets, by what was mapped at its time.
@@ -88,13 +111,18 @@ impl Context {
         if !self.maps_all(tgid, frames) {
             self.refresh(tgid, time_ns);
         }
-        let places = frames.iter().map(|address| self.place(tgid, *address)).collect();
+        let places = frames
+            .iter()
+            .map(|address| self.place(tgid, *address))
+            .collect();
         self.stacks.insert(id, Stack { places, end });
     }
 
     fn maps_all(&self, tgid: u32, frames: &[u64]) -> bool {
         self.spaces.get(tgid).is_some_and(|space| {
-            frames.iter().all(|address| space.lookup(address.wrapping_sub(1)).is_some())
+            frames
+                .iter()
+                .all(|address| space.lookup(address.wrapping_sub(1)).is_some())
         })
     }
 

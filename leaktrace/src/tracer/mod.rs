@@ -5,11 +5,12 @@ mod assemble;
 mod attach;
 mod context;
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use anyhow::Context as _;
 use leaktrace_common::counter::Counter;
 use rustc_hash::FxHashSet;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     attachments::Attachments,
@@ -21,12 +22,17 @@ use crate::{
     probes::{Probes, Settings},
     source::Source,
     symbolize::Symbolizer,
+    unwinding::Unwinding,
 };
 pub use assemble::View;
 use context::Context;
 
 /// Pages of the ring of mapping events on each CPU: 512 KiB hold some thousands of mappings.
 const MAP_RING_PAGES: u32 = 128;
+
+/// How long the beginning of a trace waits for unwind tables. What is not ready by then is walked by
+/// frame pointers until it is.
+const TABLES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Processes that ended and still wait for a report. Beyond it those with the fewest live bytes
 /// are dropped and counted.
@@ -54,6 +60,7 @@ pub struct Tracer {
     ledger: Ledger,
     context: Context,
     symbolizer: Symbolizer,
+    unwinding: Unwinding,
     clock: Clock,
     todo: Vec<Todo>,
     /// Children that were attached to while they waited at their birth, until the record of it
@@ -76,7 +83,7 @@ impl Tracer {
     pub fn new(targets: Targets, settings: &Settings) -> anyhow::Result<Self> {
         let clock = Clock::anchor().context("failed to read the clocks")?;
         // Before anything else, so that no mapping falls between this and the snapshots.
-        let map_events = MmapEvents::open(MAP_RING_PAGES)
+        let map_events = watch_mappings()
             .inspect_err(|error| {
                 eprintln!("leaktrace: new mappings are found by looking only: {error:#}");
             })
@@ -92,6 +99,7 @@ impl Tracer {
             ledger: Ledger::default(),
             context: Context::new(map_events),
             symbolizer: Symbolizer::spawn()?,
+            unwinding: Unwinding::new()?,
             clock,
             todo: Vec::new(),
             born: FxHashSet::default(),
@@ -102,13 +110,16 @@ impl Tracer {
         })
     }
 
-    /// Waits until the probes call.
+    /// Waits until the probes call or something is mapped.
     ///
     /// # Errors
     ///
-    /// When the ring can no longer be watched.
+    /// When the kernel can no longer be listened to.
     pub async fn wait(&self) -> io::Result<()> {
-        self.source.wait().await
+        tokio::select! {
+            called = self.source.wait() => called,
+            mapped = self.context.wait_for_mapping() => mapped,
+        }
     }
 
     /// Takes in everything that waits and acts on it.
@@ -119,6 +130,7 @@ impl Tracer {
     pub fn drain(&mut self) -> anyhow::Result<()> {
         // Frees that found no room are fetched before the ring is read to its end: then every
         // block that they free is known when they are applied.
+        let now_ns = Clock::now_boot_ns();
         let late_frees = self.take_late_frees()?;
         self.drain_map_events();
         while self.drain_ring() {}
@@ -127,8 +139,50 @@ impl Tracer {
             self.ledger.apply_lost_free(tgid, address, time_ns);
         }
         self.do_todo();
+        // Every record up to then is taken in, so the mappings of that time may come about.
+        self.context.spaces.advance(now_ns);
+        self.publish_code()?;
         self.shed_ended();
         Ok(())
+    }
+
+    /// Tells the probes what traced processes map, where that or what is known of it changed.
+    fn publish_code(&mut self) -> anyhow::Result<()> {
+        let mut changed = self.context.spaces.take_changed();
+        changed.extend(self.unwinding.take_tables(&mut self.probes)?);
+        self.publish(changed)
+    }
+
+    fn publish(&mut self, tgids: FxHashSet<u32>) -> anyhow::Result<()> {
+        for tgid in tgids {
+            let is_live = |key| {
+                self.ledger
+                    .get(key)
+                    .is_some_and(|it| it.exited_ns().is_none())
+            };
+            if !self.ledger.key(tgid).is_some_and(is_live) {
+                continue;
+            }
+            let Context {
+                spaces, modules, ..
+            } = &mut self.context;
+            if let Some(mappings) = spaces.get(tgid) {
+                self.unwinding
+                    .publish(&mut self.probes, modules, tgid, mappings)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the tables of everything that is mapped now are in place.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn settle_code(&mut self) -> anyhow::Result<()> {
+        self.publish_code()?;
+        let waited = self.unwinding.settle(&mut self.probes, TABLES_PATIENCE)?;
+        self.publish(waited)
     }
 
     fn take_late_frees(&mut self) -> anyhow::Result<Vec<(u32, u64, u64)>> {
@@ -262,10 +316,20 @@ impl Tracer {
             if self.ledger.key(tgid) == Some(key) {
                 self.context.spaces.forget(tgid);
                 self.attachments.forget(&mut self.probes, tgid);
+                self.unwinding.forget(tgid);
                 self.probes.forget_losses(tgid);
             }
         }
         self.ledger.forget(key);
         self.context.roster.forget(key);
     }
+}
+
+/// Listens to what is mapped on the whole host.
+fn watch_mappings() -> anyhow::Result<AsyncFd<MmapEvents>> {
+    let events = MmapEvents::open(MAP_RING_PAGES)?;
+    // SAFETY: the events own their one descriptor, which neither changes nor closes before they
+    // drop.
+    let watched = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+    watched.map_err(|error| anyhow::anyhow!("failed to watch mapping events: {error}"))
 }

@@ -65,7 +65,10 @@ fn help_is_no_error() {
     for args in [&["--help"][..], &["trace", "--help"], &["--version"]] {
         let ended = run(args);
         assert_eq!(ended.code, Some(0), "{ended:#?}");
-        assert!(!ended.stdout.is_empty() && ended.stderr.is_empty(), "{ended:#?}");
+        assert!(
+            !ended.stdout.is_empty() && ended.stderr.is_empty(),
+            "{ended:#?}"
+        );
     }
 }
 
@@ -173,7 +176,12 @@ fn a_closed_pipe_is_no_error() {
         drop(child.stdout.take());
         let status = wait(&mut child);
         let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
         assert_eq!(status.code(), Some(0), "{format}: {said}");
         assert_eq!(said.lines().count(), 1, "{format}: {said}");
     }

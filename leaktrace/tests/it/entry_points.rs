@@ -1,12 +1,7 @@
 //! Owns the exactness of every entry point of the allocator, and of blocks older than the trace.
 //! Must not know threads or children.
 
-use crate::harness::{
-    agent::Agent,
-    kernel, programs,
-    truth::assert_exact,
-    workload::Workload,
-};
+use crate::harness::{agent::Agent, kernel, programs, truth::assert_exact, workload::Workload};
 
 /// Each site of each entry point holds what the program says, attached while it waits.
 #[test]
@@ -73,6 +68,9 @@ fn blocks_older_than_the_trace() {
     let process = agent.interrupt().process(workload.pid());
     assert_exact(&process, &phase.truths);
     let untraced = phase.note("untraced ");
-    assert_eq!(process.line["freed_untraced_count"], untraced["freed_count"]);
+    assert_eq!(
+        process.line["freed_untraced_count"],
+        untraced["freed_count"]
+    );
     workload.finish();
 }

@@ -73,7 +73,10 @@ fn terminated_at_full_speed() {
     let Some(_turn) = kernel::turn(|| ()) else {
         return;
     };
-    assert_eq!(check_speed_after(Signal::SIGTERM).stream().report_count(), 1);
+    assert_eq!(
+        check_speed_after(Signal::SIGTERM).stream().report_count(),
+        1
+    );
 }
 
 /// Ctrl-C: the report is written.
@@ -92,7 +95,13 @@ fn a_command_outlives_its_agent() {
         return;
     };
     let path = programs::workload("churn");
-    let words = [path.as_os_str(), "0".as_ref(), "2".as_ref(), "20".as_ref(), "0.2".as_ref()];
+    let words = [
+        path.as_os_str(),
+        "0".as_ref(),
+        "2".as_ref(),
+        "20".as_ref(),
+        "0.2".as_ref(),
+    ];
     let (agent, mut talk) = Agent::trace_command(&[], &words);
     talk.ready();
     let traced = ns_per_pair(&mut talk);

@@ -98,7 +98,9 @@ fn report_of_entry_points(options: &[&str]) -> Process {
     let mut workload = Workload::start("entry_points", &[]);
     let pid = workload.pid_text();
     let mut agent = agent::program();
-    agent.args(["trace", "--format", "json", "--pid", &pid]).args(options);
+    agent
+        .args(["trace", "--format", "json", "--pid", &pid])
+        .args(options);
     let mut agent = Agent::run(&mut agent);
     agent.await_stderr("leaktrace: tracing ");
     workload.talk.phase();
@@ -168,7 +170,12 @@ fn the_text_names_what_leaks() {
     let ended = agent.wait();
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     let text = ended.stdout.join("\n");
-    for word in ["entry_points", &workload.pid_text(), "site_realloc_mmapped", "exact"] {
+    for word in [
+        "entry_points",
+        &workload.pid_text(),
+        "site_realloc_mmapped",
+        "exact",
+    ] {
         assert!(text.contains(word), "no {word} in:\n{text}");
     }
     workload.finish();
@@ -184,7 +191,9 @@ fn supervisors_are_told() {
     let path = programs::scratch().join("notify.socket");
     let _ = std::fs::remove_file(&path);
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
     let mut command = agent::program();
     let args = ["trace", "--format", "json", "--pid", &workload.pid_text()];
     command.args(args).env("NOTIFY_SOCKET", OsStr::new(&path));

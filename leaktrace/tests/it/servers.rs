@@ -14,13 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::harness::{
-    PATIENCE,
-    agent::Agent,
-    kernel, programs,
-    stream::Process,
-    workload::wait,
-};
+use crate::harness::{PATIENCE, agent::Agent, kernel, programs, stream::Process, workload::wait};
 
 /// A server, killed when dropped.
 struct Server {
@@ -82,8 +76,14 @@ fn assert_adds_up(process: &Process) {
     assert_eq!(process.accuracy(), "exact", "{line:#}");
     assert_eq!(line["coverage"], "full", "{line:#}");
     let (count, bytes) = process.live();
-    assert_eq!(count, process.figure("allocated_count") - process.figure("freed_count"));
-    assert_eq!(bytes, process.figure("allocated_bytes") - process.figure("freed_bytes"));
+    assert_eq!(
+        count,
+        process.figure("allocated_count") - process.figure("freed_count")
+    );
+    assert_eq!(
+        bytes,
+        process.figure("allocated_bytes") - process.figure("freed_bytes")
+    );
     let by_site = process.by_function().into_values();
     let sum = by_site.fold((0, 0), |sum, live| (sum.0 + live.0, sum.1 + live.1));
     assert_eq!(sum, (count, bytes), "{line:#}");
@@ -101,7 +101,10 @@ fn load_memcached(server: &Server, rounds: u32) {
         let set = format!("set {key} 0 0 {}\r\n{value}\r\n", value.len());
         client.get_mut().write_all(set.as_bytes()).unwrap();
         assert_eq!(read_line(client), "STORED");
-        client.get_mut().write_all(format!("get {key}\r\n").as_bytes()).unwrap();
+        client
+            .get_mut()
+            .write_all(format!("get {key}\r\n").as_bytes())
+            .unwrap();
         assert_eq!(read_line(client), format!("VALUE {key} 0 {}", value.len()));
         assert_eq!(read_line(client), value);
         assert_eq!(read_line(client), "END");
@@ -147,7 +150,9 @@ fn children(parent: u32) -> Vec<u32> {
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_child = |pid: &u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().any(|line| line == format!("PPid:\t{parent}"))
+        status
+            .lines()
+            .any(|line| line == format!("PPid:\t{parent}"))
     };
     pids.filter(is_child).collect()
 }
@@ -204,7 +209,10 @@ fn nginx() {
     let stream = agent.interrupt();
     let processes: Vec<Process> = pids.iter().map(|pid| stream.process(*pid)).collect();
     processes.iter().for_each(assert_adds_up);
-    let made: u64 = processes.iter().map(|it| it.figure("allocated_count")).sum();
+    let made: u64 = processes
+        .iter()
+        .map(|it| it.figure("allocated_count"))
+        .sum();
     assert!(made > 500, "a request allocates: {made}");
     load_nginx(&server, 50, &content);
     server.end();

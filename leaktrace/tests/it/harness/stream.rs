@@ -75,7 +75,9 @@ impl Process {
             let frames = site["stack"].as_array().unwrap();
             let names = frames.iter().filter_map(|it| it["function"].as_str());
             let name = names.into_iter().find(|name| name.starts_with("site_"));
-            let live = functions.entry(name.unwrap_or_default().to_owned()).or_default();
+            let live = functions
+                .entry(name.unwrap_or_default().to_owned())
+                .or_default();
             live.0 += site["live_count"].as_u64().unwrap();
             live.1 += site["live_bytes"].as_u64().unwrap();
         }
@@ -187,7 +189,10 @@ impl Stream {
             let mut seen = BTreeSet::new();
             for process in self.report(number) {
                 let identity = process.identity();
-                assert!(seen.insert(identity.clone()), "{identity:?} is listed twice");
+                assert!(
+                    seen.insert(identity.clone()),
+                    "{identity:?} is listed twice"
+                );
             }
         }
     }
@@ -206,7 +211,10 @@ pub fn validated(line: &str) -> Value {
     });
     assert!(line.len() < LINE_BYTES_MAX, "{} bytes: {line}", line.len());
     let value: Value = serde_json::from_str(line).unwrap_or_else(|it| panic!("{it}: {line}"));
-    let errors: Vec<_> = validator.iter_errors(&value).map(|it| it.to_string()).collect();
+    let errors: Vec<_> = validator
+        .iter_errors(&value)
+        .map(|it| it.to_string())
+        .collect();
     assert!(errors.is_empty(), "{errors:#?} in {line}");
     value
 }

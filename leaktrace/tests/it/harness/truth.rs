@@ -30,7 +30,10 @@ pub fn assert_exact(process: &Process, truths: &[Truth]) {
 /// The process holds what it says, site by site and nothing else, whatever the report's accuracy.
 #[track_caller]
 pub fn assert_live(process: &Process, truths: &[Truth]) {
-    assert!(!truths.is_empty(), "a process without truths proves nothing");
+    assert!(
+        !truths.is_empty(),
+        "a process without truths proves nothing"
+    );
     let mut expected: BTreeMap<String, Live> = BTreeMap::new();
     for truth in truths.iter().filter(|truth| truth.live_count > 0) {
         let name = if HIDDEN_BY_LIBC.contains(&truth.function.as_str()) {

@@ -1,0 +1,275 @@
+//! Owns which code the probes can unwind: whose tables are made, where their rows are, and what each
+//! process maps of them.
+//! Must not know stacks or blocks.
+//!
+//! Tables are made on a thread of their own. Until a file's is there, its frames are stepped over by
+//! frame pointer. Rows are only ever added; a process's code is written to a space that nobody
+//! refers to, and then referred to.
+
+mod builder;
+mod shards;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use leaktrace_common::{
+    code::{CodePiece, CodeRef, CodeSpace},
+    limits::CODE_SPACES_MAX,
+};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use self::{
+    builder::Builder,
+    shards::{Segment, Shards},
+};
+use crate::{
+    mappings::AddressSpace,
+    modules::{Module, ModuleId, Modules},
+    probes::Probes,
+    unwind::{Dictionary, Origin},
+};
+
+/// A space that was referred to is given to another process no sooner than this: a program in the
+/// kernel that still reads it has ended long before.
+const REUSE_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is known of a file's table.
+#[derive(Debug)]
+enum State {
+    /// It is being made; these processes wait for it.
+    Making(FxHashSet<u32>),
+    /// Its rows are in place; none, where it has no table.
+    Ready(Vec<Segment>),
+}
+
+/// Which code the probes can unwind.
+pub struct Unwinding {
+    builder: Builder,
+    dictionary: Dictionary,
+    rules_written: usize,
+    files: FxHashMap<ModuleId, State>,
+    making_count: usize,
+    shards: Shards,
+    spaces: FxHashMap<u32, u32>,
+    never_used: u32,
+    resting: VecDeque<(Instant, u32)>,
+    generation: u32,
+    /// Processes that found no space, and pieces of code beyond what one process can have.
+    pub spaces_refused: u64,
+    /// Pieces of code beyond what is told apart of one process.
+    pub pieces_refused: u64,
+}
+
+impl Unwinding {
+    /// Starts the thread that makes tables.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            builder: Builder::spawn()?,
+            dictionary: Dictionary::default(),
+            rules_written: 0,
+            files: FxHashMap::default(),
+            making_count: 0,
+            shards: Shards::default(),
+            spaces: FxHashMap::default(),
+            never_used: 0,
+            resting: VecDeque::new(),
+            generation: 0,
+            spaces_refused: 0,
+            pieces_refused: 0,
+        })
+    }
+
+    /// Tells the probes what a process maps now, and has tables made for files seen first here.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn publish(
+        &mut self,
+        probes: &mut Probes,
+        modules: &mut Modules,
+        tgid: u32,
+        mappings: &AddressSpace,
+    ) -> anyhow::Result<()> {
+        let mut space = Box::new(CodeSpace::EMPTY);
+        for mapping in mappings.iter().filter(|mapping| mapping.is_file()) {
+            let module = modules.resolve(tgid, mapping);
+            let segments = match self.state(modules.get(module), tgid) {
+                State::Ready(segments) => segments,
+                State::Making(_) => continue,
+            };
+            // Rows are sorted by file offset, so that one table serves wherever it is mapped.
+            let bias = mapping.start.wrapping_sub(mapping.file_offset);
+            for segment in segments {
+                let begin = mapping.start.max(bias.wrapping_add(segment.first_offset));
+                let end = mapping.end.min(bias.saturating_add(segment.end_offset));
+                if begin >= end {
+                    continue;
+                }
+                let Some(piece) = space.pieces.get_mut(space.piece_count as usize) else {
+                    self.pieces_refused += 1;
+                    break;
+                };
+                *piece = CodePiece {
+                    begin,
+                    end,
+                    bias,
+                    shard: segment.shard,
+                    first_row: segment.first_row,
+                    row_count: segment.row_count,
+                    reserved: 0,
+                };
+                space.piece_count += 1;
+            }
+        }
+        self.refer(probes, tgid, space)
+    }
+
+    /// Has tables made of files before anyone is known to map them.
+    pub fn prepare(&mut self, module: &Module) {
+        // Nobody has the pid 0, so nobody is told.
+        self.state(module, 0);
+    }
+
+    /// Takes in the tables that are made by now; the processes that waited for them.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn take_tables(&mut self, probes: &mut Probes) -> anyhow::Result<FxHashSet<u32>> {
+        let mut waited = FxHashSet::default();
+        while let Some(made) = self.builder.take() {
+            waited.extend(self.add(made));
+        }
+        self.write(probes)?;
+        Ok(waited)
+    }
+
+    /// Waits until no table is being made, but no longer than `patience`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn settle(
+        &mut self,
+        probes: &mut Probes,
+        patience: Duration,
+    ) -> anyhow::Result<FxHashSet<u32>> {
+        let deadline = Instant::now() + patience;
+        let mut waited = FxHashSet::default();
+        while self.making_count > 0 {
+            let Some(made) = self.builder.wait(deadline) else {
+                break;
+            };
+            waited.extend(self.add(made));
+        }
+        self.write(probes)?;
+        Ok(waited)
+    }
+
+    /// Forgets a process that has ended; the probes have done so already.
+    pub fn forget(&mut self, tgid: u32) {
+        if let Some(space) = self.spaces.remove(&tgid) {
+            self.resting.push_back((Instant::now(), space));
+        }
+    }
+
+    /// Rows that found no room.
+    #[must_use]
+    pub fn rows_refused(&self) -> u64 {
+        self.shards.rows_refused
+    }
+
+    fn state(&mut self, module: &Module, tgid: u32) -> &State {
+        let state = self
+            .files
+            .entry(module.id)
+            .or_insert_with(|| match &module.file {
+                Some(file) => {
+                    self.making_count += 1;
+                    self.builder.make(module.id, module.trusted, file.clone());
+                    State::Making(FxHashSet::default())
+                }
+                None => State::Ready(Vec::new()),
+            });
+        if let State::Making(waiting) = state {
+            waiting.insert(tgid);
+        }
+        state
+    }
+
+    fn add(&mut self, made: builder::Made) -> FxHashSet<u32> {
+        let origin = if made.is_trusted {
+            Origin::Trusted
+        } else {
+            Origin::Untrusted
+        };
+        let segments = match made.table {
+            Some(table) => self.shards.add(&self.dictionary.number(table, origin)),
+            None => Vec::new(),
+        };
+        self.making_count = self.making_count.saturating_sub(1);
+        match self.files.insert(made.module, State::Ready(segments)) {
+            Some(State::Making(waiting)) => waiting,
+            _ => FxHashSet::default(),
+        }
+    }
+
+    /// Writes new rules and rows; whoever refers to them is told only after.
+    fn write(&mut self, probes: &mut Probes) -> anyhow::Result<()> {
+        let rules = self.dictionary.rules();
+        for (id, rule) in rules.iter().enumerate().skip(self.rules_written) {
+            probes.write_rule(u32::try_from(id)?, *rule)?;
+        }
+        self.rules_written = rules.len();
+        self.shards.write(probes)
+    }
+
+    fn refer(
+        &mut self,
+        probes: &mut Probes,
+        tgid: u32,
+        mut space: Box<CodeSpace>,
+    ) -> anyhow::Result<()> {
+        let Some(number) = self.fresh_space() else {
+            self.spaces_refused += 1;
+            return Ok(());
+        };
+        // After four thousand million changes a number comes again; 0 never does.
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        space.generation = self.generation;
+        probes.write_code(number, &space)?;
+        probes.refer_code(
+            tgid,
+            CodeRef {
+                space: number,
+                generation: self.generation,
+            },
+        )?;
+        if let Some(former) = self.spaces.insert(tgid, number) {
+            self.resting.push_back((Instant::now(), former));
+        }
+        Ok(())
+    }
+
+    fn fresh_space(&mut self) -> Option<u32> {
+        let rested = self
+            .resting
+            .front()
+            .is_some_and(|(since, _)| since.elapsed() > REUSE_PAUSE);
+        if rested && let Some((_, number)) = self.resting.pop_front() {
+            return Some(number);
+        }
+        if self.never_used < CODE_SPACES_MAX {
+            self.never_used += 1;
+            return Some(self.never_used - 1);
+        }
+        None
+    }
+}
