@@ -141,7 +141,6 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         command => Some(Launch::spawn(command)?),
     };
     tracer.attach_targets(launch.as_ref())?;
-    tracer.settle_code()?;
     let clock = Clock::anchor().context("failed to read the clocks")?;
     let now_unix_ns = || clock.boot_to_unix_ns(Clock::now_boot_ns());
     let start = Start {

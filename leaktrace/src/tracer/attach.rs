@@ -25,8 +25,16 @@ impl Tracer {
     /// When a named target cannot be traced; the message names it.
     pub fn attach_targets(&mut self, launch: Option<&Launch>) -> anyhow::Result<()> {
         if self.targets.is_host() {
-            return self.attach_host();
+            self.attach_host()?;
+        } else {
+            self.attach_all_named(launch)?;
         }
+        self.do_todo();
+        self.began_ns = Clock::now_boot_ns();
+        Ok(())
+    }
+
+    fn attach_all_named(&mut self, launch: Option<&Launch>) -> anyhow::Result<()> {
         for pid in self.targets.pids.clone() {
             self.attach_named(pid)?;
         }
@@ -41,7 +49,6 @@ impl Tracer {
         if let Some(launch) = launch {
             self.attach_before_exec(launch.pid())?;
         }
-        self.do_todo();
         Ok(())
     }
 
@@ -52,8 +59,11 @@ impl Tracer {
                 continue;
             }
             self.admit(pid);
-            for mapping in self.allocator_mappings(pid) {
-                if let Err(why) = self.attach_mapping(pid, &mapping, Scope::Host) {
+        }
+        self.settle_code()?;
+        for tgid in self.tgids() {
+            for mapping in self.allocator_mappings(tgid) {
+                if let Err(why) = self.attach_mapping(tgid, &mapping, Scope::Host) {
                     refusals.push(why);
                 }
             }
@@ -94,6 +104,8 @@ impl Tracer {
                         remedy: see what it maps in /proc/PID/maps"
                 .to_owned());
         }
+        // Tables first, so that the very first stacks are whole.
+        self.settle_code().map_err(|error| format!("{error:#}"))?;
         for mapping in mappings {
             self.attach_mapping(pid, &mapping, Scope::Process(pid))?;
         }
@@ -108,9 +120,12 @@ impl Tracer {
         if libraries.is_empty() {
             bail!("no C library was found on this host; remedy: report its distribution");
         }
+        for module in &libraries {
+            self.unwinding.prepare(self.context.modules.get(*module));
+        }
+        self.settle_code()?;
         for module in libraries {
             let module = self.context.modules.get(module).clone();
-            self.unwinding.prepare(&module);
             self.attachments
                 .attach(&mut self.probes, &module, Scope::Process(pid))
                 .map_err(|why| anyhow::anyhow!("cannot trace {}: {why}", module.path))?;

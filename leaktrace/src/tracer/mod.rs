@@ -179,7 +179,7 @@ impl Tracer {
     /// # Errors
     ///
     /// When the kernel refuses to write its maps.
-    pub fn settle_code(&mut self) -> anyhow::Result<()> {
+    fn settle_code(&mut self) -> anyhow::Result<()> {
         self.publish_code()?;
         let waited = self.unwinding.settle(&mut self.probes, TABLES_PATIENCE)?;
         self.publish(waited)
@@ -197,10 +197,8 @@ impl Tracer {
     /// Takes in what was mapped; where records of it were lost, everyone is looked at again.
     fn drain_map_events(&mut self) {
         if self.context.take_mappings() {
-            for key in self.ledger.keys() {
-                if let Some(process) = self.ledger.get(key) {
-                    self.context.snapshot(process.tgid());
-                }
+            for tgid in self.tgids() {
+                self.context.snapshot(tgid);
             }
         }
         let mapped = std::mem::take(&mut self.context.mapped_allocators);
@@ -265,6 +263,11 @@ impl Tracer {
                 todo.push(Todo::Exited { tgid: image.tgid });
             }
         })
+    }
+
+    fn tgids(&self) -> Vec<u32> {
+        let keys = self.ledger.keys();
+        keys.into_iter().filter_map(|key| Some(self.ledger.get(key)?.tgid())).collect()
     }
 
     /// Counters of loss by process, 0 standing for the host.
