@@ -183,7 +183,8 @@ fn a_closed_pipe_is_no_error() {
             .read_to_string(&mut said)
             .unwrap();
         assert_eq!(status.code(), Some(0), "{format}: {said}");
-        assert_eq!(said.lines().count(), 1, "{format}: {said}");
+        // With JSON the stream's start is refused before there is anything to announce.
+        assert!(said.lines().count() <= 1, "{format}: {said}");
     }
 }
 

@@ -106,7 +106,7 @@ fn a_command_outlives_its_agent() {
     talk.ready();
     let traced = ns_per_pair(&mut talk);
     agent.signal(Signal::SIGKILL);
-    assert_eq!(agent.wait().code, None);
+    assert_eq!(agent.wait_alone().code, None);
     next_window(&mut talk);
     next_window(&mut talk);
     let alone = ns_per_pair(&mut talk);

@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
     pthread_t ids[64];
     CHECK(threads > 0 && threads <= 64);
     rate_per_thread = rate / threads;
-    dprintf(1, "ready %d\n", (int)getpid());
+    tell("ready %d\n", (int)getpid());
     for (int i = 0; i < threads; i++)
         CHECK(pthread_create(&ids[i], NULL, work, &counters[i]) == 0);
 
@@ -75,8 +75,7 @@ int main(int argc, char **argv) {
             pairs += atomic_load_explicit(&counters[i].pairs, memory_order_relaxed);
         double elapsed = (double)(now - last), used = (double)(cpu - last_cpu);
         unsigned long made = pairs - last_pairs;
-        dprintf(1,
-                "churn {\"pairs\":%lu,\"pairs_per_second\":%.0f,\"cpu_fraction\":%.4f,"
+        tell("churn {\"pairs\":%lu,\"pairs_per_second\":%.0f,\"cpu_fraction\":%.4f,"
                 "\"cpu_ns_per_pair\":%.1f}\n",
                 pairs, (double)made / elapsed * 1e9, used / elapsed,
                 made ? used / (double)made : 0.0);

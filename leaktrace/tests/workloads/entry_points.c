@@ -21,7 +21,7 @@ static void *keep(void *block) {
  * the truth does not depend on it; a test that wants the case looks for the note. */
 static void note_place(const char *function, uintptr_t before, const void *after) {
     const char *place = before == (uintptr_t)after ? "stayed" : "moved";
-    dprintf(1, "note %s %s\n", function, place);
+    tell("note %s %s\n", function, place);
 }
 
 SITE void site_malloc(void) {

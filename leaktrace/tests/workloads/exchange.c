@@ -102,7 +102,7 @@ int main(int argc, char **argv) {
         struct block *block = atomic_load(&slots[i]);
         if (block) lives(names[block->maker], 1, block->size);
     }
-    dprintf(1, "operations %lu\n", atomic_load(&operations));
+    tell("operations %lu\n", atomic_load(&operations));
     tell_truths();
     settled();
     return 0;

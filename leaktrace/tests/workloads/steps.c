@@ -70,7 +70,7 @@ static int read_line(char *line, size_t size) {
 int main(void) {
     char line[80], step[16];
     unsigned long count, size;
-    dprintf(1, "ready %d\n", (int)getpid());
+    tell("ready %d\n", (int)getpid());
     while (read_line(line, sizeof line)) {
         int words = sscanf(line, "%15s %lu %lu", step, &count, &size);
         if (words == 3 && strcmp(step, "alloc") == 0) site_alloc(count, size);
@@ -79,10 +79,10 @@ int main(void) {
         else if (words == 3 && strcmp(step, "resize") == 0) site_resize(count, size);
         else {
             tell_truths();
-            dprintf(1, "settled\n");
+            tell("settled\n");
             continue;
         }
-        dprintf(1, "did %s\n", line);
+        tell("did %s\n", line);
     }
     return 0;
 }

@@ -157,7 +157,7 @@ impl Agent {
 
     /// Waits for its end under `trace_command`, and reads its report.
     pub fn wait_command(self) -> Stream {
-        let ended = self.wait();
+        let ended = self.wait_alone();
         assert_eq!(ended.code, Some(0), "{ended:#?}");
         let text = std::fs::read_to_string(report_path()).unwrap();
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
@@ -172,6 +172,17 @@ impl Agent {
             code: status.code(),
             stdout: rest(self.stdout.take()),
             stderr: rest(self.stderr.take()),
+        }
+    }
+
+    /// The same where a command that runs on holds the agent's streams open.
+    pub fn wait_alone(mut self) -> Ended {
+        let status = wait(&mut self.child);
+        let said = |lines: Option<Lines>| lines.map(Lines::so_far).unwrap_or_default();
+        Ended {
+            code: status.code(),
+            stdout: said(self.stdout.take()),
+            stderr: said(self.stderr.take()),
         }
     }
 

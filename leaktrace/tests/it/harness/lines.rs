@@ -61,6 +61,12 @@ impl Lines {
         self.taken
     }
 
+    /// Everything that came so far, without waiting: for a stream that others hold open.
+    pub fn so_far(mut self) -> Vec<String> {
+        self.taken.extend(self.receiver.try_iter());
+        self.taken
+    }
+
     fn next_before(&mut self, deadline: Instant) -> Option<String> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.receiver.recv_timeout(left) {
