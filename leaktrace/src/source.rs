@@ -8,7 +8,7 @@ use crate::decode::{self, Event};
 
 /// Records taken in one go at the most, so that signals and reports get their turn on a host that
 /// never stops allocating.
-const BATCH: usize = 65_536;
+pub const BATCH: usize = 65_536;
 
 /// The ring, ready to be waited for.
 pub struct Source {

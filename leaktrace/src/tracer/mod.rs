@@ -20,7 +20,7 @@ use crate::{
     ledger::Ledger,
     mmap_events::MmapEvents,
     probes::{Probes, Settings},
-    source::Source,
+    source::{BATCH, Source},
     symbolize::Symbolizer,
     unwinding::Unwinding,
 };
@@ -37,6 +37,9 @@ const TABLES_PATIENCE: Duration = Duration::from_secs(5);
 /// Processes that ended and still wait for a report. Beyond it those with the fewest live bytes
 /// are dropped and counted.
 const ENDED_MAX: usize = 4_096;
+
+/// Bytes that the smallest record takes in the ring: a free and the ring's own header of 8.
+const RECORD_BYTES_MIN: usize = size_of::<leaktrace_common::event::Free>() + 8;
 
 /// What is to be done about a process once the batch that told of it is taken in.
 enum Todo {
@@ -56,6 +59,8 @@ pub struct Tracer {
     probes: Probes,
     attachments: Attachments,
     source: Source,
+    /// Batches that surely empty a ring that nobody fills meanwhile.
+    ring_batches: usize,
     deferred_frees_seen: u64,
     ledger: Ledger,
     context: Context,
@@ -95,6 +100,7 @@ impl Tracer {
             probes,
             attachments: Attachments::default(),
             source,
+            ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
             deferred_frees_seen: 0,
             ledger: Ledger::default(),
             context: Context::new(map_events),
@@ -133,7 +139,13 @@ impl Tracer {
         let now_ns = Clock::now_boot_ns();
         let late_frees = self.take_late_frees()?;
         self.drain_map_events();
-        while self.drain_ring() {}
+        // No more than the ring held at its beginning: on a host that allocates faster than this
+        // reads it has no end, and signals and reports want their turn.
+        for _ in 0..self.ring_batches {
+            if !self.drain_ring() {
+                break;
+            }
+        }
         self.drain_map_events();
         for (tgid, address, time_ns) in late_frees {
             self.ledger.apply_lost_free(tgid, address, time_ns);
