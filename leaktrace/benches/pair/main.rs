@@ -143,7 +143,7 @@ fn print_table(rows: &[Row], depth: usize, rounds: usize) {
         let Some(base) = base.filter(|_| !matches!(row.tracer, Tracer::None)) else {
             return "-".to_owned();
         };
-        let ratios = added(row).iter().zip(added(base)).map(|(a, b)| a / b);
+        let ratios = added(row).into_iter().zip(added(base)).map(|(a, b)| a / b);
         format!("{:.2}", Spread::of(ratios.collect()).median)
     };
     for row in rows {
@@ -169,6 +169,6 @@ fn print_truth(report: &Path, pairs: u64) {
     let end: serde_json::Value = serde_json::from_str(end).unwrap_or_default();
     println!(
         "\nleaktrace saw {} events of {pairs} pairs; lost: {}",
-        end["events"], end["lost"]
+        end["event_count"], end["lost"]
     );
 }
