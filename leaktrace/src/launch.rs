@@ -1,4 +1,5 @@
-//! Owns the command after `--`: started held back, its children held at birth until answered for.
+//! Owns the command after `--`: started held back; its children held at birth, and their images
+//! before they run, until answered for.
 //! Must not know why anybody wants them held back.
 //!
 //! Probes are put into one process at a time, so a child must not run before
@@ -6,10 +7,12 @@
 //! and, with it, everything that it starts; a new process stops before its
 //! first instruction and is let go when the agent has answered its
 //! [`Event::Born`], or after [`ANSWER_DEADLINE`], counted, so that a stuck
-//! agent never hangs the program. New threads are let go at once, and every
-//! other stop is passed on as if nobody looked. What the program can notice:
-//! `TracerPid` in its status, no other debugger can attach, and tens of
-//! microseconds for each thread, child, exec and signal.
+//! agent never hangs the program. A program that was executed is held likewise
+//! when it and its libraries are mapped ([`Event::Entered`]). New threads are
+//! let go at once, and every other stop is passed on as if nobody looked. What
+//! the program can notice: `TracerPid` in its status, no other debugger can
+//! attach, tens of microseconds for each thread, child and signal, and some
+//! milliseconds for each exec.
 //!
 //! The command shares the agent's terminal and process group, as with `perf
 //! record`: a Ctrl-C reaches both. The command is never killed with the agent:
@@ -18,7 +21,9 @@
 //! without having run.
 
 mod child;
+mod loading;
 mod ptrace;
+mod task;
 mod tracer;
 
 use std::{
@@ -61,6 +66,14 @@ pub enum Event {
         /// It was made by vfork or posix_spawn: it runs in its parent's memory,
         /// and the parent waits, until it executes another program.
         vfork: bool,
+    },
+    /// A process executed a program and waits for [`Launch::resume`]: all that
+    /// is mapped at its start is mapped, and none of the program's own code
+    /// has run. It comes again where the dynamic linker maps more after that;
+    /// it does not come for programs of 32 bits.
+    Entered {
+        /// The process.
+        pid: u32,
     },
     /// The command itself ended; its children may live on, and are followed.
     Exited {
@@ -139,7 +152,7 @@ impl Launch {
     }
 
     /// Whether children are held at birth. Without the right to ptrace they
-    /// start freely: there is no [`Event::Born`], only [`Event::Exited`].
+    /// start freely: the only event is [`Event::Exited`].
     pub fn follows_children(&self) -> bool {
         self.follows_children
     }
@@ -176,7 +189,7 @@ impl Launch {
         &mut self.events
     }
 
-    /// Answers an [`Event::Born`]: the process may run. Late or repeated
+    /// Answers an [`Event::Born`] or [`Event::Entered`]: the process may run. Late or repeated
     /// answers do nothing.
     pub fn resume(&self, pid: u32) {
         // Without a receiver nothing is followed any more, so nothing waits.

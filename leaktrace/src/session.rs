@@ -215,7 +215,7 @@ impl Run {
                 _ = stop.wait_for(|stop| *stop) => break Reason::Signal,
                 () = sleep_until(end) => break Reason::Duration,
                 event = next_event(&mut self.launch) => {
-                    command_ended |= self.follow(event);
+                    command_ended |= self.follow(event)?;
                 }
                 () = sleep_until(next_report) => {
                     self.tracer.drain()?;
@@ -238,18 +238,24 @@ impl Run {
         Ok(reason)
     }
 
-    /// Lets a new process go once its probes are in place; `true` when the command has ended.
-    fn follow(&mut self, event: launch::Event) -> bool {
-        match event {
+    /// Lets a new process go once its probes are in place, and a new image once its code is known;
+    /// `true` when the command has ended.
+    fn follow(&mut self, event: launch::Event) -> anyhow::Result<bool> {
+        let pid = match event {
             launch::Event::Born { pid, parent, .. } => {
                 self.tracer.attach_born(parent, pid);
-                if let Some(launch) = &self.launch {
-                    launch.resume(pid);
-                }
-                false
+                pid
             }
-            launch::Event::Exited { .. } => true,
+            launch::Event::Entered { pid } => {
+                self.tracer.settle_process(pid)?;
+                pid
+            }
+            launch::Event::Exited { .. } => return Ok(true),
+        };
+        if let Some(launch) = &self.launch {
+            launch.resume(pid);
         }
+        Ok(false)
     }
 
     async fn report(&mut self) -> anyhow::Result<()> {

@@ -161,9 +161,36 @@ impl Unwinding {
         probes: &mut Probes,
         patience: Duration,
     ) -> anyhow::Result<FxHashSet<u32>> {
+        self.wait_while(probes, patience, |it| it.making_count > 0)
+    }
+
+    /// Waits until no table is being made of what a process maps, as it was last published, but no
+    /// longer than `patience`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn settle_process(
+        &mut self,
+        probes: &mut Probes,
+        tgid: u32,
+        patience: Duration,
+    ) -> anyhow::Result<FxHashSet<u32>> {
+        self.wait_while(probes, patience, |it| {
+            let mut files = it.files.values();
+            files.any(|state| matches!(state, State::Making(waiting) if waiting.contains(&tgid)))
+        })
+    }
+
+    fn wait_while(
+        &mut self,
+        probes: &mut Probes,
+        patience: Duration,
+        must_wait: impl Fn(&Self) -> bool,
+    ) -> anyhow::Result<FxHashSet<u32>> {
         let deadline = Instant::now() + patience;
         let mut waited = FxHashSet::default();
-        while self.making_count > 0 {
+        while must_wait(self) {
             let Some(made) = self.builder.wait(deadline) else {
                 break;
             };

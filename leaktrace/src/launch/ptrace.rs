@@ -6,7 +6,18 @@
 
 use std::ptr;
 
-use nix::{Result, errno::Errno, libc, sys::ptrace::getevent, unistd::Pid};
+use nix::{
+    Result,
+    errno::Errno,
+    libc,
+    sys::ptrace::{getevent, syscall_info},
+    unistd::Pid,
+};
+
+use super::loading::Call;
+
+/// `PTRACE_O_TRACESYSGOOD` makes stops at system calls unlike any signal.
+const CALL_SIGNAL: i32 = libc::SIGTRAP | 0x80;
 
 /// What the kernel tells about one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +37,8 @@ pub(super) enum Change {
     },
     /// It executed another program.
     Executed,
+    /// It enters or leaves a system call.
+    Call,
     /// Anything else: nothing that was asked for.
     Other,
 }
@@ -57,6 +70,7 @@ fn decode(status: i32) -> Change {
     }
     let signal = libc::WSTOPSIG(status);
     match status >> 16 {
+        0 if signal == CALL_SIGNAL => Change::Call,
         0 => Change::Signal(signal),
         libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Change::Trap,
         libc::PTRACE_EVENT_STOP => Change::GroupStop,
@@ -76,6 +90,28 @@ pub(super) fn message(tid: Pid) -> Option<Pid> {
         .map(Pid::from_raw)
 }
 
+/// The system call that a stopped thread enters; nothing where it leaves one.
+pub(super) fn entered_call(tid: Pid) -> Option<Call> {
+    let info = syscall_info(tid).ok()?;
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return None;
+    }
+    // SAFETY: `op` says that this is the part that the kernel filled in.
+    let entry = unsafe { info.u.entry };
+    Some(Call {
+        arch: info.arch,
+        instruction: info.instruction_pointer,
+        number: entry.nr,
+        arguments: entry.args,
+    })
+}
+
+/// Lets a stopped thread run up to its next system call, with a signal unless
+/// that is 0. The kernel takes that back when we detach or die.
+pub(super) fn resume_to_call(tid: Pid, signal: i32) {
+    request(libc::PTRACE_SYSCALL, tid, signal);
+}
+
 /// Lets a stopped thread run, with a signal unless that is 0.
 pub(super) fn resume(tid: Pid, signal: i32) {
     request(libc::PTRACE_CONT, tid, signal);
@@ -88,7 +124,7 @@ pub(super) fn listen(tid: Pid) {
 
 fn request(request: libc::c_uint, tid: Pid, signal: i32) {
     let data = ptr::without_provenance_mut::<libc::c_void>(signal.cast_unsigned() as usize);
-    // SAFETY: neither request reads or writes memory of ours: the address is
+    // SAFETY: none of the requests reads or writes memory of ours: the address is
     // unused and the last argument is a signal number. The only error is that a
     // SIGKILL came first, and the thread's end will be reported.
     unsafe { libc::ptrace(request, tid.as_raw(), ptr::null_mut::<libc::c_void>(), data) };
@@ -112,6 +148,7 @@ mod tests {
             (stopped(libc::SIGUSR1, 0), Change::Signal(libc::SIGUSR1)),
             (stopped(libc::SIGTRAP, 0), Change::Signal(libc::SIGTRAP)),
             (stopped(63, 0), Change::Signal(63)),
+            (stopped(libc::SIGTRAP | 0x80, 0), Change::Call),
             (
                 stopped(libc::SIGTRAP, libc::PTRACE_EVENT_STOP),
                 Change::Trap,

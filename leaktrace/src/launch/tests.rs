@@ -35,10 +35,15 @@ impl Scratch {
 
     /// Compiles a C program.
     fn compile(&self, source: &str) -> String {
-        let (text, program) = (self.path("program.c"), self.path("program"));
+        self.compile_with(source, "program", &[])
+    }
+
+    fn compile_with(&self, source: &str, name: &str, options: &[&str]) -> String {
+        let (text, program) = (self.path(&format!("{name}.c")), self.path(name));
         fs::write(&text, source).unwrap();
         let done = Command::new("cc")
             .args(["-O1", "-pthread", "-o", &program, &text])
+            .args(options)
             .status();
         assert!(done.unwrap().success());
         program
@@ -56,6 +61,7 @@ impl Drop for Scratch {
 struct Seen {
     status: ExitStatus,
     births: Vec<(u32, u32, bool)>,
+    images: Vec<u32>,
     overdue: u64,
 }
 
@@ -78,7 +84,8 @@ fn follow(command: &[&str]) -> Seen {
     launch.start().unwrap();
     let mut status = None;
     let mut births = Vec::new();
-    while let Some(event) = next(&mut launch) {
+    let mut images = Vec::new();
+    while let Some(event) = next_of_all(&mut launch) {
         match event {
             Event::Born { pid, parent, vfork } => {
                 assert!(Path::new(&format!("/proc/{parent}")).exists());
@@ -90,6 +97,12 @@ fn follow(command: &[&str]) -> Seen {
                     "state and utime of {stat}"
                 );
                 births.push((pid, parent, vfork));
+                launch.resume(pid);
+            }
+            Event::Entered { pid } => {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+                assert!(stat.contains(") t "), "{stat}");
+                images.push(pid);
                 launch.resume(pid);
             }
             Event::Exited { pid, status: exit } => {
@@ -105,11 +118,22 @@ fn follow(command: &[&str]) -> Seen {
     Seen {
         status: status.unwrap(),
         births,
+        images,
         overdue: launch.overdue_count(),
     }
 }
 
+/// The next event but for new images, which may run at once.
 fn next(launch: &mut Launch) -> Option<Event> {
+    loop {
+        match next_of_all(launch) {
+            Some(Event::Entered { pid }) => launch.resume(pid),
+            event => return event,
+        }
+    }
+}
+
+fn next_of_all(launch: &mut Launch) -> Option<Event> {
     let runtime = Builder::new_current_thread().enable_time().build().unwrap();
     let wait = async { timeout(PATIENCE, launch.events().recv()).await };
     runtime.block_on(wait).expect("something happens in time")
@@ -441,6 +465,158 @@ fn detached_programs_run_on() {
     eventually("both write", || scratch.read("out") == "child\nparent\n");
 }
 
+/// A new image is held once, with every library in place and none of its code run.
+#[test]
+fn images() {
+    let scratch = Scratch::new("images");
+    let out = scratch.path("out");
+    let library = r#"
+        #include <fcntl.h>
+        #include <unistd.h>
+        __attribute__((constructor)) static void begin(void) {
+            close(open(OUT, O_CREAT | O_WRONLY, 0600));
+        }
+        int answer(void) { return 47; }"#;
+    let define = format!("-DOUT=\"{out}\"");
+    let library = scratch.compile_with(library, "libanswer.so", &["-shared", "-fPIC", &define]);
+    let program = scratch.compile_with(
+        "int answer(void); int main(void) { return answer(); }",
+        "asks",
+        &[&library],
+    );
+    let mut launch = Launch::spawn(&words(&[&program])).unwrap();
+    launch.start().unwrap();
+    let pid = launch.pid();
+    assert_eq!(next_of_all(&mut launch), Some(Event::Entered { pid }));
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    for file in ["/asks", "/libanswer.so", "/libc.so.6", "/ld-linux"] {
+        assert!(maps.contains(file), "{file} in {maps}");
+    }
+    thread::sleep(Duration::from_millis(50));
+    assert!(!Path::new(&out).exists(), "no constructor has run");
+    launch.resume(pid);
+    let Some(Event::Exited { status, .. }) = next_of_all(&mut launch) else {
+        panic!("the exit is reported");
+    };
+    assert_eq!((status.code(), launch.overdue_count()), (Some(47), 0));
+    assert!(Path::new(&out).exists());
+}
+
+/// Every exec is an image of its own: of children by fork and vfork, of a thread that is not the
+/// first, of a static program, and one after another.
+#[test]
+fn images_of_each_exec() {
+    let scratch = Scratch::new("execs");
+    let still = scratch.compile_with("int main(void) { return 48; }", "still", &["-static"]);
+    let seen = follow(&[&still]);
+    assert_eq!((seen.status.code(), seen.images.len()), (Some(48), 1));
+
+    let seen = follow(&["sh", "-c", &format!("true & exec sh -c 'exec {still}'")]);
+    assert_eq!((seen.status.code(), seen.images.len()), (Some(48), 3));
+
+    let threaded = scratch.compile(
+        r#"
+        #include <pthread.h>
+        #include <spawn.h>
+        #include <stddef.h>
+        #include <sys/wait.h>
+        #include <unistd.h>
+        extern char **environ;
+        static void *execute(void *path) {
+            execl(path, path, NULL);
+            return NULL;
+        }
+        int main(int argc, char **argv) {
+            pthread_t thread;
+            pid_t pid;
+            char *arguments[] = {"true", NULL};
+            if (argc < 2 || posix_spawnp(&pid, "true", NULL, NULL, arguments, environ)) return 1;
+            waitpid(pid, NULL, 0);
+            pthread_create(&thread, NULL, execute, argv[1]);
+            pause();
+            return 2;
+        }"#,
+    );
+    let seen = follow(&[&threaded, &still]);
+    assert_eq!((seen.status.code(), seen.overdue), (Some(48), 0));
+    let (child, command) = (seen.births[0].0, seen.images[0]);
+    assert_eq!(seen.images, [command, child, command]);
+}
+
+/// Programs that are not of 64 bits are let go without a hold.
+#[test]
+fn images_of_32_bits() {
+    let scratch = Scratch::new("32-bits");
+    let source = scratch.path("small.s");
+    fs::write(
+        &source,
+        ".globl _start\n_start: movl $1, %eax\nmovl $49, %ebx\nint $0x80\n",
+    )
+    .unwrap();
+    let program = scratch.path("small");
+    let done = Command::new("cc")
+        .args(["-m32", "-nostdlib", "-static", "-o", &program, &source])
+        .status();
+    assert!(done.unwrap().success());
+    // A kernel without 32-bit programs refuses to run it at all.
+    let Ok(alone) = Command::new(&program).status() else {
+        return;
+    };
+    assert_eq!(alone.code(), Some(49));
+    let seen = follow(&[&program]);
+    assert_eq!((seen.status.code(), seen.images.len()), (Some(49), 0));
+}
+
+/// Signals that arrive while an image is held or loading have their effect, and no other.
+#[test]
+fn signals_to_images() {
+    let run = |signals: &[Signal]| {
+        let mut launch = Launch::spawn(&words(&["sh", "-c", "exit 50"])).unwrap();
+        launch.start().unwrap();
+        let pid = launch.pid();
+        assert_eq!(next_of_all(&mut launch), Some(Event::Entered { pid }));
+        for signal in signals {
+            launch.signal(*signal);
+            thread::sleep(Duration::from_millis(20));
+        }
+        launch.resume(pid);
+        let Some(Event::Exited { status, .. }) = next_of_all(&mut launch) else {
+            panic!("the exit is reported");
+        };
+        (status.code(), status.signal())
+    };
+    assert_eq!(run(&[Signal::SIGCHLD, Signal::SIGWINCH]), (Some(50), None));
+    assert_eq!(run(&[Signal::SIGSTOP, Signal::SIGCONT]), (Some(50), None));
+    assert_eq!(run(&[Signal::SIGTERM]), (None, Some(15)));
+    assert_eq!(run(&[Signal::SIGTRAP]), (None, Some(5)));
+    assert_eq!(run(&[Signal::SIGKILL]), (None, Some(9)));
+}
+
+/// An image that nobody answers for runs after the deadline; one that is let go by a detach, at once.
+#[test]
+fn unanswered_images() {
+    let begun = Instant::now();
+    let mut launch = Launch::spawn(&words(&["sh", "-c", "exit 51"])).unwrap();
+    launch.start().unwrap();
+    let event = next_of_all(&mut launch);
+    assert!(matches!(event, Some(Event::Entered { .. })));
+    let Some(Event::Exited { status, .. }) = next_of_all(&mut launch) else {
+        panic!("the exit is reported");
+    };
+    assert_eq!((status.code(), launch.overdue_count()), (Some(51), 1));
+    assert!(begun.elapsed() >= ANSWER_DEADLINE);
+
+    let scratch = Scratch::new("detached-image");
+    let out = scratch.path("out");
+    let script = format!("echo done >{out}");
+    let mut launch = Launch::spawn(&words(&["sh", "-c", &script])).unwrap();
+    launch.start().unwrap();
+    let event = next_of_all(&mut launch);
+    assert!(matches!(event, Some(Event::Entered { .. })));
+    launch.detach_all();
+    eventually("it runs on", || scratch.read("out") == "done\n");
+}
+
 /// Set where this test binary is run again as an agent.
 const AGENT: &str = "LEAKTRACE_TEST_LAUNCH";
 
@@ -479,6 +655,47 @@ fn survives_the_agent() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     eventually("both write", || scratch.read("out") == "child\nparent\n");
+}
+
+/// Set where this test binary is run again as an agent that holds an image.
+const HOLDER: &str = "LEAKTRACE_TEST_HOLDER";
+
+/// The agent's part in the test below; passes at once otherwise.
+#[test]
+fn agent_that_is_killed_with_an_image() {
+    let Ok(out) = env::var(HOLDER) else {
+        return;
+    };
+    let mut launch =
+        Launch::spawn(&words(&["sh", "-c", &format!("true; echo done >{out}")])).unwrap();
+    launch.start().unwrap();
+    let event = next_of_all(&mut launch);
+    assert!(matches!(event, Some(Event::Entered { .. })));
+    fs::write(format!("{out}.ready"), launch.pid().to_string()).unwrap();
+    thread::sleep(PATIENCE);
+}
+
+/// kill -9 of the agent leaves the image that it held unharmed.
+#[test]
+fn images_survive_the_agent() {
+    let scratch = Scratch::new("image-killed");
+    let out = scratch.path("out");
+    let mut agent = Command::new(env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "launch::tests::agent_that_is_killed_with_an_image",
+            "--nocapture",
+        ])
+        .env(HOLDER, &out)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the agent is ready", || {
+        !scratch.read("out.ready").is_empty()
+    });
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    eventually("it runs to its end", || scratch.read("out") == "done\n");
 }
 
 /// Set where this test binary is run again without the right to ptrace.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     os::unix::process::ExitStatusExt as _,
     process::ExitStatus,
     sync::{
@@ -30,7 +30,9 @@ use tokio::{
 
 use super::{
     ANSWER_DEADLINE, Event,
+    loading::{Image, Loading},
     ptrace::{self, Change},
+    task::TaskStatus,
 };
 
 /// How long a child waits to be claimed by its parent, who is usually stopped
@@ -47,7 +49,7 @@ const IDLE: Duration = Duration::from_secs(1);
 /// What the agent wants.
 #[derive(Debug)]
 pub(super) enum Request {
-    /// Let a new process run.
+    /// Let a process that is held run.
     Resume(u32),
     /// Send a signal to the command.
     Signal(Signal),
@@ -74,6 +76,8 @@ pub(super) struct Tracer {
     unclaimed: HashMap<Pid, Instant>,
     /// Reported to the agent; with the end of the wait for its answer.
     held: HashMap<Pid, Instant>,
+    /// Between an exec and the new program's own code.
+    loading: HashMap<Pid, Loading>,
     events: Sender<Event>,
     overdue: Arc<AtomicU64>,
     child_signals: SignalStream,
@@ -99,7 +103,8 @@ impl Tracer {
         let options = Options::PTRACE_O_TRACEFORK
             | Options::PTRACE_O_TRACEVFORK
             | Options::PTRACE_O_TRACECLONE
-            | Options::PTRACE_O_TRACEEXEC;
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACESYSGOOD;
         let follows_children = seize(command, options).is_ok();
         let tracer = Self {
             command,
@@ -108,6 +113,7 @@ impl Tracer {
             announced: HashMap::new(),
             unclaimed: HashMap::new(),
             held: HashMap::new(),
+            loading: HashMap::new(),
             events,
             overdue,
             child_signals,
@@ -186,7 +192,7 @@ impl Tracer {
                 {
                     self.announce(child, Birth { parent, vfork });
                 }
-                ptrace::resume(tid, 0);
+                self.go_on(tid, 0);
             }
             Change::Executed => {
                 // An exec by another thread gives it the id of the first one,
@@ -194,13 +200,60 @@ impl Tracer {
                 if let Some(former) = ptrace::message(tid).filter(|former| *former != tid) {
                     self.processes.remove(&former);
                 }
-                ptrace::resume(tid, 0);
+                self.begin_image(tid);
             }
-            Change::Signal(signal) => ptrace::resume(tid, signal),
+            Change::Call => self.pass_call(tid),
+            Change::Signal(signal) => self.go_on(tid, signal),
             Change::GroupStop => ptrace::listen(tid),
-            Change::Trap | Change::Other => ptrace::resume(tid, 0),
+            Change::Trap | Change::Other => self.go_on(tid, 0),
             Change::Ended(_) => {}
         }
+    }
+
+    /// Lets a thread that was known before run.
+    fn go_on(&self, tid: Pid, signal: i32) {
+        if self.loading.contains_key(&tid) {
+            ptrace::resume_to_call(tid, signal);
+        } else {
+            ptrace::resume(tid, signal);
+        }
+    }
+
+    /// A process stands at the end of its exec, before the new image runs.
+    fn begin_image(&mut self, pid: Pid) {
+        self.loading.remove(&pid);
+        match Image::of(pid) {
+            Some(Image::Linked(loading)) => {
+                self.loading.insert(pid, loading);
+                self.go_on(pid, 0);
+            }
+            Some(Image::Whole) => self.hold_image(pid),
+            None => self.go_on(pid, 0),
+        }
+    }
+
+    /// A process enters or leaves a system call of its dynamic linker.
+    fn pass_call(&mut self, tid: Pid) {
+        let Some(loading) = self.loading.get_mut(&tid) else {
+            self.go_on(tid, 0);
+            return;
+        };
+        let step = loading.step(ptrace::entered_call(tid));
+        if !step.look_on {
+            self.loading.remove(&tid);
+        }
+        if step.hold {
+            self.hold_image(tid);
+        } else {
+            self.go_on(tid, 0);
+        }
+    }
+
+    fn hold_image(&mut self, pid: Pid) {
+        let event = Event::Entered {
+            pid: pid.as_raw().cast_unsigned(),
+        };
+        self.hold(pid, event);
     }
 
     /// A thread or process stands before its first instruction.
@@ -219,7 +272,7 @@ impl Tracer {
                 _ => ptrace::resume(tid, 0),
             }
         } else if let Some(birth) = birth {
-            self.hold(tid, birth);
+            self.hold_born(tid, birth);
         } else {
             self.unclaimed.insert(tid, Instant::now() + CLAIM_DEADLINE);
         }
@@ -228,7 +281,7 @@ impl Tracer {
     /// A parent tells of its child.
     fn announce(&mut self, child: Pid, birth: Birth) {
         if self.unclaimed.remove(&child).is_some() {
-            self.hold(child, birth);
+            self.hold_born(child, birth);
         } else if !self.processes.contains_key(&child) {
             // Unless it was killed and reported already: nothing would remove it.
             let tracer = TaskStatus::read(child).map(|status| status.tracer);
@@ -238,12 +291,17 @@ impl Tracer {
         }
     }
 
-    fn hold(&mut self, child: Pid, birth: Birth) {
+    fn hold_born(&mut self, child: Pid, birth: Birth) {
         let event = Event::Born {
             pid: child.as_raw().cast_unsigned(),
             parent: birth.parent.as_raw().cast_unsigned(),
             vfork: birth.vfork,
         };
+        self.hold(child, event);
+    }
+
+    /// Leaves a process stopped until the agent has answered.
+    fn hold(&mut self, pid: Pid, event: Event) {
         // The last place is kept for the command's exit.
         let sent = if self.events.capacity() > 1 {
             self.events.try_send(event)
@@ -251,14 +309,14 @@ impl Tracer {
             Err(TrySendError::Full(event))
         };
         match sent {
-            Ok(()) => drop(self.held.insert(child, Instant::now() + ANSWER_DEADLINE)),
-            Err(_) => self.let_go_unanswered(child),
+            Ok(()) => drop(self.held.insert(pid, Instant::now() + ANSWER_DEADLINE)),
+            Err(_) => self.let_go_unanswered(pid),
         }
     }
 
-    fn let_go_unanswered(&self, child: Pid) {
+    fn let_go_unanswered(&self, pid: Pid) {
         self.overdue.fetch_add(1, Ordering::Relaxed);
-        ptrace::resume(child, 0);
+        self.go_on(pid, 0);
     }
 
     fn obey(&mut self, request: &Request) {
@@ -266,7 +324,7 @@ impl Tracer {
             Request::Resume(pid) => {
                 let pid = Pid::from_raw(pid.cast_signed());
                 if self.held.remove(&pid).is_some() {
-                    ptrace::resume(pid, 0);
+                    self.go_on(pid, 0);
                 }
             }
             // Only this thread reaps it, so until then the pid is not reused.
@@ -276,12 +334,12 @@ impl Tracer {
     }
 
     fn pass_deadlines(&mut self, now: Instant) {
-        for child in expired(&mut self.held, now) {
-            self.let_go_unanswered(child);
+        for pid in expired(&mut self.held, now) {
+            self.let_go_unanswered(pid);
         }
         for child in expired(&mut self.unclaimed, now) {
             match TaskStatus::read(child) {
-                Some(status) => self.hold(
+                Some(status) => self.hold_born(
                     child,
                     Birth {
                         parent: status.parent,
@@ -306,6 +364,7 @@ impl Tracer {
         self.announced.remove(&tid);
         self.unclaimed.remove(&tid);
         self.held.remove(&tid);
+        self.loading.remove(&tid);
         if tid == self.command {
             self.ended = true;
             let status = ExitStatus::from_raw(status);
@@ -329,29 +388,4 @@ fn expired(waiting: &mut HashMap<Pid, Instant>, now: Instant) -> Vec<Pid> {
         waiting.remove(pid);
     }
     over
-}
-
-/// How threads, processes and tracers belong together, in the kernel's words.
-#[derive(Clone, Copy, Debug)]
-struct TaskStatus {
-    process: Pid,
-    parent: Pid,
-    tracer: Pid,
-}
-
-impl TaskStatus {
-    fn read(tid: Pid) -> Option<Self> {
-        // The kernel makes this text, a line a field, and escapes the name in it.
-        let bytes = fs::read(format!("/proc/{tid}/status")).ok()?;
-        let text = String::from_utf8_lossy(&bytes);
-        let field = |key: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
-            line.trim().parse().ok().map(Pid::from_raw)
-        };
-        Some(Self {
-            process: field("Tgid:")?,
-            parent: field("PPid:")?,
-            tracer: field("TracerPid:")?,
-        })
-    }
 }

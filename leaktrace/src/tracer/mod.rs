@@ -34,6 +34,9 @@ const MAP_RING_PAGES: u32 = 128;
 /// frame pointers until it is.
 const TABLES_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a process that executed a new image waits for the unwind tables of what it maps.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Processes that ended and still wait for a report. Beyond it those with the fewest live bytes
 /// are dropped and counted.
 const ENDED_MAX: usize = 4_096;
@@ -194,6 +197,22 @@ impl Tracer {
     fn settle_code(&mut self) -> anyhow::Result<()> {
         self.publish_code()?;
         let waited = self.unwinding.settle(&mut self.probes, TABLES_PATIENCE)?;
+        self.publish(waited)
+    }
+
+    /// Makes all that a process maps known to the probes, while it waits for that.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to read or write its maps.
+    pub fn settle_process(&mut self, tgid: u32) -> anyhow::Result<()> {
+        // Who it is and what it mapped may still lie in the rings.
+        self.drain()?;
+        self.context.snapshot(tgid);
+        self.publish_code()?;
+        let waited = self
+            .unwinding
+            .settle_process(&mut self.probes, tgid, IMAGE_PATIENCE)?;
         self.publish(waited)
     }
 

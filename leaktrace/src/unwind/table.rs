@@ -61,8 +61,8 @@ impl Default for Table {
 }
 
 impl Table {
-    /// Works the table out. At worst, for a file made to be slow, it takes about two seconds and
-    /// 130 MiB.
+    /// Works the table out, 3 to 5 million rows a second. At worst, for a file made to be slow, it
+    /// takes about two seconds and 150 MiB besides the sections.
     pub fn build(sections: &FrameSections) -> (Self, Stats) {
         builder::build(sections)
     }

@@ -23,6 +23,7 @@ struct block {
 #define SLOTS 256
 static _Atomic(struct block *) slots[SLOTS];
 static atomic_bool over;
+static pthread_barrier_t start;
 static atomic_ulong operations;
 
 static struct block *sign(void *memory, size_t size, enum maker maker) {
@@ -59,6 +60,7 @@ static size_t pick_size(uint64_t random) {
 static void *work(void *seed) {
     uint64_t state = (uint64_t)(uintptr_t)seed * 0x9e3779b97f4a7c15u;
     unsigned long done = 0;
+    pthread_barrier_wait(&start);
     for (; !atomic_load_explicit(&over, memory_order_relaxed); done++) {
         uint64_t random = next_random(&state);
         _Atomic(struct block *) *slot = &slots[random % SLOTS];
@@ -90,9 +92,12 @@ int main(int argc, char **argv) {
     int threads = argc > 2 ? atoi(argv[2]) : 2;
     pthread_t ids[64];
     CHECK(threads > 0 && threads <= 64);
-    ready();
+    /* Before the trace begins, as a thread's own tables are blocks too, of no site here. */
+    CHECK(pthread_barrier_init(&start, NULL, (unsigned)threads + 1) == 0);
     for (int i = 0; i < threads; i++)
         CHECK(pthread_create(&ids[i], NULL, work, (void *)(uintptr_t)(i + 1)) == 0);
+    ready();
+    pthread_barrier_wait(&start);
     usleep((useconds_t)(seconds * 1e6));
     atomic_store(&over, 1);
     for (int i = 0; i < threads; i++) pthread_join(ids[i], NULL);

@@ -62,8 +62,8 @@ const fn wording(
     }
 }
 
-/// The counters of the probes, by the names that `leaktrace-common` gives them.
-const WORDINGS: [Wording; 12] = [
+/// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
+const WORDINGS: [Wording; 23] = [
     wording(
         "allocations_lost",
         "allocation",
@@ -136,6 +136,72 @@ const WORDINGS: [Wording; 12] = [
         "of unknown processes (loss table full)",
         Effect::Unknown,
     ),
+    wording(
+        "frees_implied",
+        "free",
+        "missed (made good when its address was given out again)",
+        Effect::None,
+    ),
+    wording(
+        "sites_merged",
+        "allocation",
+        "counted at a common site (too many sites)",
+        Effect::Stacks,
+    ),
+    wording(
+        "attached_late",
+        "process",
+        "begun before its probes were in place",
+        Effect::Unknown,
+    ),
+    wording(
+        "ended_processes_dropped",
+        "ended process",
+        "not kept (too many ended)",
+        Effect::TooLow,
+    ),
+    wording(
+        "records_undecoded",
+        "record",
+        "not understood (agent and probes differ)",
+        Effect::Unknown,
+    ),
+    wording(
+        "map_records_lost",
+        "mapping record",
+        "lost (looked up instead)",
+        Effect::None,
+    ),
+    wording(
+        "modules_refused",
+        "file",
+        "not told apart (too many files)",
+        Effect::Stacks,
+    ),
+    wording(
+        "files_refused",
+        "file",
+        "not kept open (too many files)",
+        Effect::Stacks,
+    ),
+    wording(
+        "unwind_rows_refused",
+        "unwind row",
+        "without room (walked by frame pointers)",
+        Effect::Stacks,
+    ),
+    wording(
+        "unwind_spaces_refused",
+        "process",
+        "without room for its code (walked by frame pointers)",
+        Effect::Stacks,
+    ),
+    wording(
+        "unwind_pieces_refused",
+        "piece of code",
+        "without room (walked by frame pointers)",
+        Effect::Stacks,
+    ),
 ];
 
 fn find(name: &str) -> Option<&'static Wording> {
@@ -182,6 +248,8 @@ pub(super) fn meanings<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'static
 
 #[cfg(test)]
 mod tests {
+    use leaktrace_common::counter::Counter;
+
     use super::*;
 
     /// A counter becomes words that agree in number; an unknown one its name.
@@ -216,5 +284,16 @@ mod tests {
     fn effects_have_meanings() {
         let told = meanings(["frees_lost", "thread_table_full", "allocations_lost"].into_iter());
         assert_eq!(told, [Effect::TooLow.meaning(), Effect::TooHigh.meaning()]);
+    }
+
+    /// Every counter of the probes has its words, and they agree with it on what is wrong.
+    #[test]
+    fn every_counter_has_words() {
+        for counter in Counter::ALL {
+            let wording = find(counter.name()).unwrap_or_else(|| panic!("{}", counter.name()));
+            let harms_totals =
+                matches!(wording.effect, Effect::TooLow | Effect::TooHigh | Effect::Unknown);
+            assert_eq!(harms_totals, counter.makes_totals_wrong(), "{}", counter.name());
+        }
     }
 }

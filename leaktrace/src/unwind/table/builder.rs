@@ -14,12 +14,18 @@ use crate::unwind::{
     sections::{Code, FrameSections},
 };
 
-/// Functions of one file: 64 MiB while it is built. LLVM has a tenth of a million.
-const FUNCTIONS_MAX: usize = 4 << 20;
+/// Functions of one file: 32 MiB while it is built. LLVM has 160 000.
+const FUNCTIONS_MAX: usize = 2 << 20;
 
-/// Bytes of instructions that are run, those of the CIE again for each function. Four times what
-/// the largest known `.eh_frame` holds; a byte takes up to some ten nanoseconds.
-const INSTRUCTION_BYTES_MAX: usize = 128 << 20;
+/// What all instructions of a file may cost: a byte is one, those of the CIE again for each
+/// function. Four times as much as the largest known `.eh_frame`; one takes up to 15 nanoseconds.
+const COST_MAX: usize = 128 << 20;
+
+/// `DW_CFA_remember_state`; the next one is `DW_CFA_restore_state`.
+const REMEMBER_STATE: u8 = 0x0a;
+
+/// What these two cost more, because they copy a row.
+const COPY_COST: usize = 32;
 
 /// The longest CIE: real ones have up to 60 bytes.
 const CIE_BYTES_MAX: u32 = 1024;
@@ -64,8 +70,8 @@ struct Frames<'d, S> {
     cies: FxHashMap<usize, Cie<'d>>,
 }
 
-/// A limit is reached: the table ends here.
-struct Limit;
+/// A limit is reached: the table ends at this file offset.
+struct Limit(u32);
 
 /// The table under construction.
 struct Builder<'d> {
@@ -74,7 +80,7 @@ struct Builder<'d> {
     rules: Vec<u16>,
     palette: Vec<Rule>,
     ids: FxHashMap<Rule, u16>,
-    /// Instruction bytes that may still be run.
+    /// What instructions may still cost.
     allowance: usize,
     stats: Stats,
 }
@@ -115,13 +121,14 @@ pub(super) fn build(sections: &FrameSections) -> (Table, Stats) {
             Source::EhFrame => builder.add(&mut eh_frames, function, &mut context),
             Source::DebugFrame => builder.add(&mut debug_frames, function, &mut context),
         };
-        let end = function.start + function.size_bytes;
-        if next.is_none_or(|next| next - end > PADDING_BYTES_MAX) || added.is_err() {
-            builder.end(end);
-        }
-        if added.is_err() {
+        if let Err(Limit(end)) = added {
             builder.stats.limited = true;
+            builder.put(end, RULE_ID_NONE);
             break;
+        }
+        let end = function.start + function.size_bytes;
+        if next.is_none_or(|next| next - end > PADDING_BYTES_MAX) {
+            builder.put(end, RULE_ID_NONE);
         }
     }
     builder.finish()
@@ -132,6 +139,17 @@ impl<'d, S: UnwindSection<Bytes<'d>>> Frames<'d, S> {
     fn fde(&mut self, entry: usize) -> gimli::Result<Fde<'d>> {
         let cie = cached(self.bytes, &mut self.cies);
         self.section.fde_from_offset(&self.bases, entry.into(), cie)
+    }
+
+    /// What the instructions of an entry cost at most: any byte may be one.
+    fn cost(&self, entry: usize, length: usize) -> usize {
+        let bytes = self.bytes.get(entry..).unwrap_or_default();
+        let bytes = &bytes[..length.min(bytes.len())];
+        let copies = bytes
+            .iter()
+            .filter(|it| **it & !1 == REMEMBER_STATE)
+            .count();
+        bytes.len() + copies * COPY_COST
     }
 }
 
@@ -169,7 +187,7 @@ impl<'d> Builder<'d> {
             ids: [(Rule::NONE, RULE_ID_NONE), (Rule::BAD, RULE_ID_BAD)]
                 .into_iter()
                 .collect(),
-            allowance: INSTRUCTION_BYTES_MAX,
+            allowance: COST_MAX,
             stats: Stats::default(),
         }
     }
@@ -248,8 +266,12 @@ impl<'d> Builder<'d> {
         let Ok(fde) = frames.fde(function.entry as usize) else {
             return self.add_broken(function, 0);
         };
-        let bytes = fde.entry_len().saturating_add(fde.cie().entry_len());
-        self.allowance = self.allowance.checked_sub(bytes).ok_or(Limit)?;
+        let cost = frames.cost(fde.offset(), fde.entry_len())
+            + frames.cost(fde.cie().offset(), fde.cie().entry_len());
+        self.allowance = self
+            .allowance
+            .checked_sub(cost)
+            .ok_or(Limit(function.start))?;
         if fde.cie().return_address_register() != X86_64::RA {
             return self.add_broken(function, 0);
         }
@@ -295,19 +317,15 @@ impl<'d> Builder<'d> {
 
     /// Adds a row behind all others, unless it says what the one before says.
     fn push(&mut self, pc: u32, rule: u16) -> Result<(), Limit> {
-        // Room for the last row, which ends the table, is always left.
-        if self.pcs.len() + 1 >= ROWS_MAX {
-            return Err(Limit);
+        // There is always room to end a function. Rows that say nothing new take time, too.
+        if self.pcs.len() + 2 >= ROWS_MAX || self.stats.stated_rows > ROWS_MAX as u64 {
+            return Err(Limit(pc));
         }
         self.put(pc, rule);
         Ok(())
     }
 
-    /// Ends the rows at a file offset.
-    fn end(&mut self, pc: u32) {
-        self.put(pc, RULE_ID_NONE);
-    }
-
+    /// Adds a row where there must be room.
     fn put(&mut self, pc: u32, rule: u16) {
         // A later row of the same place replaces one that covers nothing.
         if self.pcs.last().is_some_and(|last| *last >= pc) {

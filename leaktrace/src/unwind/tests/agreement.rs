@@ -2,8 +2,8 @@
 
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, EhFrame, EhFrameHdr, EndianSlice, EvaluationResult,
-    Expression, LittleEndian, Location, Reader as _, RegisterRule, UnwindContext, UnwindSection as _,
-    UnwindTableRow, Value, X86_64,
+    Expression, LittleEndian, Location, Reader as _, RegisterRule, UnwindContext,
+    UnwindSection as _, UnwindTableRow, Value, X86_64,
 };
 use leaktrace_common::unwind::{Registers, Rule, cfa, outcome, step};
 use object::{
@@ -44,11 +44,15 @@ fn evaluate(
                     X86_64::RA => registers.rip,
                     _ => return None,
                 };
-                evaluation.resume_with_register(Value::Generic(value)).ok()?
+                evaluation
+                    .resume_with_register(Value::Generic(value))
+                    .ok()?
             }
-            EvaluationResult::RequiresMemory { address, size: 8, .. } => {
-                evaluation.resume_with_memory(Value::Generic(read(address)?)).ok()?
-            }
+            EvaluationResult::RequiresMemory {
+                address, size: 8, ..
+            } => evaluation
+                .resume_with_memory(Value::Generic(read(address)?))
+                .ok()?,
             _ => return None,
         };
     }
@@ -65,17 +69,22 @@ fn caller(
     encoding: gimli::Encoding,
     registers: &Registers,
 ) -> Result<Option<Registers>, ()> {
-    if matches!(row.register(X86_64::RA), None | Some(RegisterRule::Undefined)) {
+    if matches!(
+        row.register(X86_64::RA),
+        None | Some(RegisterRule::Undefined)
+    ) {
         return Ok(None);
     }
     let get = |it: &gimli::UnwindExpression<usize>| it.get(section).map_err(|_| ());
     let cfa = match row.cfa() {
-        CfaRule::RegisterAndOffset { register: X86_64::RSP, offset } => {
-            registers.rsp.wrapping_add_signed(*offset)
-        }
-        CfaRule::RegisterAndOffset { register: X86_64::RBP, offset } => {
-            registers.rbp.wrapping_add_signed(*offset)
-        }
+        CfaRule::RegisterAndOffset {
+            register: X86_64::RSP,
+            offset,
+        } => registers.rsp.wrapping_add_signed(*offset),
+        CfaRule::RegisterAndOffset {
+            register: X86_64::RBP,
+            offset,
+        } => registers.rbp.wrapping_add_signed(*offset),
         CfaRule::RegisterAndOffset { .. } => return Err(()),
         CfaRule::Expression(it) => evaluate(get(it)?, encoding, registers, None).ok_or(())?,
     };
@@ -100,7 +109,11 @@ fn caller(
 fn check(path: &str) -> usize {
     let found = sections(path);
     let (table, stats) = Table::build(&found);
-    assert_eq!((stats.outside, stats.overlaps, stats.limited), (0, 0, false), "{path}");
+    assert_eq!(
+        (stats.outside, stats.overlaps, stats.limited),
+        (0, 0, false),
+        "{path}"
+    );
     let bytes = std::fs::read(path).expect(path);
     let header = FileHeader64::<LE>::parse(&bytes[..]).expect(path);
     let names = header.sections(LE, &bytes[..]).expect(path);
@@ -116,7 +129,9 @@ fn check(path: &str) -> usize {
     let mut compared = 0;
     let mut entries = frames.entries(&bases);
     while let Some(entry) = entries.next().expect(path) {
-        let CieOrFde::Fde(entry) = entry else { continue };
+        let CieOrFde::Fde(entry) = entry else {
+            continue;
+        };
         let fde = entry.parse(EhFrame::cie_from_offset).expect(path);
         let (first, end) = (fde.initial_address(), fde.end_address());
         let mut pcs = vec![first, first + (end - first) / 2, end - 1];
@@ -189,7 +204,12 @@ fn steps_equal_gimli() {
     let mut compared = check(&libc_path());
     // Linked by lld: two segments share a page of the file.
     compared += check(&std::env::current_exe().expect("we run").to_string_lossy());
-    for name in ["libcrypto.so.3", "libstdc++.so.6", "ld-linux-x86-64.so.2", "libitm.so.1"] {
+    for name in [
+        "libcrypto.so.3",
+        "libstdc++.so.6",
+        "ld-linux-x86-64.so.2",
+        "libitm.so.1",
+    ] {
         let path = format!("{LIBRARIES}/{name}");
         if std::path::Path::new(&path).exists() {
             compared += check(&path);
@@ -210,6 +230,7 @@ fn stripped_headers_do_not_matter() {
     let stripped = crate::unwind::FrameSections::read(&super::file(&bytes)).expect("an ELF file");
     assert_eq!(Table::build(&whole).0, Table::build(&stripped).0);
     let mut end = Slice::new(&whole.eh_frame.bytes, LittleEndian);
-    end.skip(stripped.eh_frame.bytes.len()).expect("no longer than the section");
+    end.skip(stripped.eh_frame.bytes.len())
+        .expect("no longer than the section");
     assert!(end.slice().iter().all(|byte| *byte == 0));
 }

@@ -64,7 +64,12 @@ fn walks_end_with_a_reason() {
     check(Rule::BAD, 0, "", "2");
     check(Rule::new(77, 0, 0, 0), 0, "", "2");
     check(Rule::ENTRY, 0, "", "3");
-    check(Rule::new(cfa::RSP, 16, rbp::CFA_OFFSET, -16), 0, "1008=4444", "3");
+    check(
+        Rule::new(cfa::RSP, 16, rbp::CFA_OFFSET, -16),
+        0,
+        "1008=4444",
+        "3",
+    );
     check(Rule::SIGNAL, 0, "10a0=6000 1078=77", "3");
     check(Rule::NONE, 0, "", "4");
     check(Rule::NONE, 0, "2008=4444 2000=2000", "4");
@@ -100,7 +105,10 @@ fn odd_registers_do_no_harm() {
 fn walks_are_bounded() {
     let registers = Registers::default();
     let walked = walk(registers, 128, |_| Rule::ENTRY, |_| Some(0x5000));
-    assert_eq!((walked.frames.len(), walked.outcome), (128, outcome::CONTINUE));
+    assert_eq!(
+        (walked.frames.len(), walked.outcome),
+        (128, outcome::CONTINUE)
+    );
 }
 
 /// A table of one row for each of these offsets.
@@ -133,5 +141,8 @@ fn dictionaries_fill_up_fairly() {
         next += 4000;
     }
     let late = dictionary.number(table(-2..1), Origin::Trusted);
-    assert_eq!(late.rules, [RULE_ID_BAD, (RULES_MAX / 2) as u16, 2, RULE_ID_NONE]);
+    assert_eq!(
+        late.rules,
+        [RULE_ID_BAD, (RULES_MAX / 2) as u16, 2, RULE_ID_NONE]
+    );
 }

@@ -63,8 +63,13 @@ impl Lines {
 
     /// Everything that came so far, without waiting: for a stream that others hold open.
     pub fn so_far(mut self) -> Vec<String> {
-        self.taken.extend(self.receiver.try_iter());
+        self.take_waiting();
         self.taken
+    }
+
+    /// Takes what came, without waiting.
+    pub fn take_waiting(&mut self) {
+        self.taken.extend(self.receiver.try_iter());
     }
 
     fn next_before(&mut self, deadline: Instant) -> Option<String> {

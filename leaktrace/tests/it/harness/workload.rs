@@ -95,6 +95,11 @@ impl Talk {
         self.input = None;
     }
 
+    /// Passes over what was said up to now.
+    pub fn forget(&mut self) {
+        self.lines.take_waiting();
+    }
+
     /// Waits for a line that begins so.
     pub fn hear(&mut self, prefix: &str) -> String {
         self.lines.find(prefix)
