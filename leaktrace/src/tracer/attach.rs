@@ -124,13 +124,20 @@ impl Tracer {
             self.unwinding.prepare(self.context.modules.get(*module));
         }
         self.settle_code()?;
-        for module in libraries {
-            let module = self.context.modules.get(module).clone();
-            self.attachments
-                .attach(&mut self.probes, &module, Scope::Process(pid))
-                .map_err(|why| anyhow::anyhow!("cannot trace {}: {why}", module.path))?;
+        let mut refusals = Vec::new();
+        for module in &libraries {
+            let module = self.context.modules.get(*module).clone();
+            let scope = Scope::Process(pid);
+            if let Err(why) = self.attachments.attach(&mut self.probes, &module, scope) {
+                refusals.push(format!("cannot trace {}: {why}", module.path));
+            }
         }
-        Ok(())
+        // One that only others use, and that is gone by now, is not the command's. Should it be
+        // after all, the report says that it was refused.
+        match refusals.first() {
+            Some(why) if refusals.len() == libraries.len() => bail!("{why}"),
+            _ => Ok(()),
+        }
     }
 
     /// The C libraries that programs of this host use: those that its processes map, our own
@@ -188,7 +195,16 @@ impl Tracer {
 
     /// A child that waits at its birth gets its parent's probes before its first instruction.
     pub fn attach_born(&mut self, parent: u32, child: u32) {
-        self.born.insert(child);
+        let key = self.ledger.key(child);
+        let living = key.filter(|key| {
+            let process = self.ledger.get(*key);
+            process.is_some_and(|it| it.exited_ns().is_none())
+        });
+        match living {
+            // The record of its birth came first and took it for one that nobody holds.
+            Some(key) => self.context.roster.get_mut(key).is_attached_late = false,
+            None => drop(self.born.insert(child)),
+        }
         self.place_as_parent(parent, child);
     }
 
