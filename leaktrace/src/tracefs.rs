@@ -35,7 +35,11 @@ pub fn with_tracefs<T: Send>(
     thread::scope(|scope| {
         let privately = scope.spawn(|| {
             mount_privately().with_context(|| {
-                format!("tracefs is not mounted; remedy: mount -t tracefs nodev {TRACEFS}")
+                if nix::unistd::geteuid().is_root() {
+                    format!("tracefs is not mounted; remedy: mount -t tracefs nodev {TRACEFS}")
+                } else {
+                    "the kernel shows its tracepoints to root only; remedy: run as root".to_owned()
+                }
             })?;
             task(Path::new(TRACEFS))
         });

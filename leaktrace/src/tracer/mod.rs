@@ -91,12 +91,14 @@ impl Tracer {
     pub fn new(targets: Targets, settings: &Settings) -> anyhow::Result<Self> {
         let clock = Clock::anchor().context("failed to read the clocks")?;
         // Before anything else, so that no mapping falls between this and the snapshots.
-        let map_events = watch_mappings()
+        let map_events = watch_mappings();
+        let mut probes = Probes::load(settings)?;
+        // Only now: who may not trace at all is told that, in one line.
+        let map_events = map_events
             .inspect_err(|error| {
                 eprintln!("leaktrace: new mappings are found by looking only: {error:#}");
             })
             .ok();
-        let mut probes = Probes::load(settings)?;
         let source = Source::new(probes.take_ring()?).context("failed to watch the ring")?;
         Ok(Self {
             targets,
