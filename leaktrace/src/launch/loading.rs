@@ -92,7 +92,7 @@ fn linker_base(auxv: &[u8]) -> Option<Option<u64>> {
 /// The first code at or after an address.
 fn code_after(mappings: &[Mapping], base: u64) -> Option<Range<u64>> {
     let mapping = mappings.iter().find(|mapping| mapping.end > base)?;
-    mapping.is_file().then(|| mapping.start..mapping.end)
+    mapping.is_file().then_some(mapping.start..mapping.end)
 }
 
 /// A process whose dynamic linker has not finished.

@@ -592,7 +592,7 @@ fn signals_to_images() {
     assert_eq!(run(&[Signal::SIGKILL]), (None, Some(9)));
 }
 
-/// An image that nobody answers for runs after the deadline; one that is let go by a detach, at once.
+/// An image that nobody answers for runs after the deadline; one that is detached, at once.
 #[test]
 fn unanswered_images() {
     let begun = Instant::now();
