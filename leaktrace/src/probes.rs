@@ -4,14 +4,14 @@
 mod tables;
 mod unwind;
 
-use std::{fs::File, num::NonZeroU32, os::fd::AsRawFd as _, path::PathBuf};
+use std::{fs::File, num::NonZeroU32, os::fd::AsRawFd as _, path::PathBuf, sync::mpsc, thread};
 
 use anyhow::{Context as _, anyhow};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{
         ProgramError, TracePoint, UProbe,
-        uprobe::{UProbeAttachPoint, UProbeLinkId, UProbeScope},
+        uprobe::{UProbeAttachPoint, UProbeLink, UProbeLinkId, UProbeScope},
     },
     sys::{UProbeMultiFeature, is_uprobe_multi_supported},
 };
@@ -26,6 +26,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/le
 pub struct Probes {
     ebpf: Ebpf,
     is_multi: bool,
+    /// Links to close, on a thread of their own: the kernel waits for every running probe of the
+    /// host when one goes, some tens of milliseconds in which a new process would have to wait.
+    closing: mpsc::Sender<UProbeLink>,
 }
 
 /// The links of one file; they stay until they are detached.
@@ -146,7 +149,11 @@ impl Probes {
             .map_max_entries("LOST_FREES", settings.lost_frees)
             .load(OBJECT)
             .map_err(|error| refused(error.into()))?;
-        let mut probes = Self { ebpf, is_multi };
+        let mut probes = Self {
+            ebpf,
+            is_multi,
+            closing: close_links()?,
+        };
         probes.load_programs(probes.native())?;
         Ok(probes)
     }
@@ -248,17 +255,21 @@ impl Probes {
         }
     }
 
-    /// Takes the probes of a file out again.
+    /// Takes the probes of a file out again, soon.
     pub fn detach(&mut self, attached: Attached) {
         // Entries first, so that no call is left without its return.
         for (name, links) in [
             (attached.programs.enter, attached.enter),
             (attached.programs.exit, attached.exit),
         ] {
+            let closing = self.closing.clone();
             if let Ok(program) = self.uprobe(name) {
                 for link in links {
-                    // A link that is gone is what was wanted.
-                    let _ = program.detach(link);
+                    // A link that is gone is what was wanted, and one that nobody takes over is
+                    // closed right here.
+                    if let Ok(link) = program.take_link(link) {
+                        let _ = closing.send(link);
+                    }
                 }
             }
         }
@@ -299,6 +310,17 @@ impl Probes {
     fn native(&self) -> Programs {
         if self.is_multi { NATIVE_MULTI } else { NATIVE }
     }
+}
+
+/// Starts the thread that closes links, in the order in which it is given them; it ends with the
+/// last sender.
+fn close_links() -> anyhow::Result<mpsc::Sender<UProbeLink>> {
+    let (sender, links) = mpsc::channel();
+    thread::Builder::new()
+        .name("link-closer".to_owned())
+        .spawn(move || links.into_iter().for_each(drop))
+        .context("failed to start the thread that closes links")?;
+    Ok(sender)
 }
 
 /// Adds the remedy to a refusal by the kernel.
