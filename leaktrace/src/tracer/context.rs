@@ -75,10 +75,11 @@ impl Context {
             return false;
         };
         let events = events.get_mut();
-        events.drain(|event| {
-            if let MapChange::Mapped(mapping) = &event.change
+        events.drain(|mut event| {
+            if let MapChange::Mapped(mapping) = &mut event.change
                 && may_hold_allocator(mapping)
             {
+                identify(event.tgid, mapping);
                 mapped_allocators.push((event.tgid, mapping.clone()));
             }
             spaces.push(event);
@@ -159,5 +160,20 @@ impl Context {
             *last_ns = time_ns;
             self.snapshot(tgid);
         }
+    }
+}
+
+/// Adds which file a new mapping shows, where the kernel told only its build id. That is enough
+/// for names, but probes lie in one file, and another with the same build id, as in the image of
+/// another container, has none. A process that is gone keeps the build id.
+fn identify(tgid: u32, mapping: &mut Mapping) {
+    if mapping.inode != 0 {
+        return;
+    }
+    let mappings = read_maps(tgid).unwrap_or_default();
+    let same = |it: &&Mapping| it.start == mapping.start && it.path == mapping.path;
+    if let Some(known) = mappings.iter().find(same) {
+        (mapping.device, mapping.inode) = (known.device, known.inode);
+        mapping.build_id = None;
     }
 }
