@@ -14,110 +14,102 @@ fn record(kind: u8, call: u8, flags: u16, tgid: u32, words: &[&[u8]]) -> Vec<u8>
     bytes
 }
 
+const COMM: [u8; 16] = *b"worker\0\0\0\0\0\0\0\0\0\0";
+
+const ALLOC: Alloc = Alloc {
+    tgid: 7,
+    call: Call::Calloc,
+    address: 0x5555_0000,
+    size: 96,
+    stack: 0xabcd,
+    time_ns: 123_456_789,
+};
+
+/// Words of 8 bytes.
+fn eights(values: &[u64]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_ne_bytes())
+        .collect()
+}
+
+/// Words of 4 bytes.
+fn fours(values: &[u32]) -> Vec<u8> {
+    values
+        .iter()
+        .flat_map(|value| value.to_ne_bytes())
+        .collect()
+}
+
 fn samples() -> Vec<(Vec<u8>, Event)> {
-    let eight = |value: u64| value.to_ne_bytes();
-    let four = |value: u32| value.to_ne_bytes();
-    let alloc = Alloc {
+    let mut samples = block_samples();
+    samples.extend(other_samples());
+    samples
+}
+
+fn block_samples() -> Vec<(Vec<u8>, Event)> {
+    let alloc = eights(&[ALLOC.address, ALLOC.size, ALLOC.stack, ALLOC.time_ns]);
+    let begin = record(3, 3, 0, 7, &[&eights(&[64]), &fours(&[8, 0])]);
+    let end = record(
+        4,
+        2,
+        FLAG_NOT_FOLLOWED,
+        7,
+        &[&eights(&[64]), &alloc, &fours(&[8, 0])],
+    );
+    let free = Event::Free {
         tgid: 7,
-        call: Call::Calloc,
-        address: 0x5555_0000,
-        size: 96,
-        stack: 0xabcd,
-        time_ns: 123_456_789,
+        address: 64,
     };
-    let alloc_words = [
-        eight(0x5555_0000),
-        eight(96),
-        eight(0xabcd),
-        eight(123_456_789),
+    let begun = Event::ReallocBegin {
+        tgid: 7,
+        tid: 8,
+        address: 64,
+    };
+    let ended = Event::ReallocEnd {
+        tid: 8,
+        old_address: 64,
+        is_followed: false,
+        new: ALLOC,
+    };
+    vec![
+        (record(1, 2, 0, 7, &[&alloc]), Event::Alloc(ALLOC)),
+        (record(2, 5, 0, 7, &[&eights(&[64])]), free),
+        (begin, begun),
+        (end, ended),
     ]
-    .concat();
+}
+
+fn other_samples() -> Vec<(Vec<u8>, Event)> {
     let image = Image {
         tgid: 7,
         time_ns: 5,
         uid: 1000,
-        comm: *b"worker\0\0\0\0\0\0\0\0\0\0",
+        comm: COMM,
     };
-    let image_words = [
-        &eight(5)[..],
-        &four(1000),
-        &four(0),
-        b"worker\0\0\0\0\0\0\0\0\0\0",
-    ]
-    .concat();
+    let words = [eights(&[5]), fours(&[1000, 0]), COMM.to_vec()].concat();
+    let stack_words = [eights(&[9, 1]), fours(&[2, 2]), eights(&[10, 11])].concat();
+    let end = StackEnd::NoFramePointer;
+    let stack = Event::Stack {
+        tgid: 7,
+        id: 9,
+        frames: vec![10, 11],
+        end,
+        time_ns: 1,
+    };
+    let fork_words = [fours(&[70, 0]), eights(&[3, 0x4100])].concat();
+    let fork = Event::Fork {
+        tgid: 7,
+        child_tgid: 70,
+        uid: 0,
+        time_ns: 3,
+        shares_memory: true,
+    };
     vec![
-        (record(1, 2, 0, 7, &[&alloc_words]), Event::Alloc(alloc)),
-        (
-            record(2, 5, 0, 7, &[&eight(64)]),
-            Event::Free {
-                tgid: 7,
-                address: 64,
-            },
-        ),
-        (
-            record(3, 3, 0, 7, &[&eight(64), &four(8), &four(0)]),
-            Event::ReallocBegin {
-                tgid: 7,
-                tid: 8,
-                address: 64,
-            },
-        ),
-        (
-            record(
-                4,
-                2,
-                FLAG_NOT_FOLLOWED,
-                7,
-                &[&eight(64), &alloc_words, &four(8), &four(0)],
-            ),
-            Event::ReallocEnd {
-                tid: 8,
-                old_address: 64,
-                is_followed: false,
-                new: alloc,
-            },
-        ),
-        (
-            record(
-                5,
-                0,
-                0,
-                7,
-                &[
-                    &eight(9),
-                    &eight(1),
-                    &four(2),
-                    &four(2),
-                    &eight(10),
-                    &eight(11),
-                ],
-            ),
-            Event::Stack {
-                tgid: 7,
-                id: 9,
-                frames: vec![10, 11],
-                end: StackEnd::NoFramePointer,
-                time_ns: 1,
-            },
-        ),
-        (
-            record(
-                6,
-                0,
-                0,
-                7,
-                &[&four(70), &four(0), &eight(3), &eight(0x4100)],
-            ),
-            Event::Fork {
-                tgid: 7,
-                child_tgid: 70,
-                uid: 0,
-                time_ns: 3,
-                shares_memory: true,
-            },
-        ),
-        (record(7, 0, 0, 7, &[&image_words]), Event::Exec(image)),
-        (record(8, 0, 0, 7, &[&image_words]), Event::Exit(image)),
+        (record(5, 0, 0, 7, &[&stack_words]), stack),
+        (record(6, 0, 0, 7, &[&fork_words]), fork),
+        (record(7, 0, 0, 7, &[&words]), Event::Exec(image)),
+        (record(8, 0, 0, 7, &[&words]), Event::Exit(image)),
     ]
 }
 

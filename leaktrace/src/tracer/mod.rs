@@ -300,7 +300,9 @@ impl Tracer {
 
     fn tgids(&self) -> Vec<u32> {
         let keys = self.ledger.keys();
-        keys.into_iter().filter_map(|key| Some(self.ledger.get(key)?.tgid())).collect()
+        keys.into_iter()
+            .filter_map(|key| Some(self.ledger.get(key)?.tgid()))
+            .collect()
     }
 
     /// Counters of loss by process, 0 standing for the host.

@@ -1,3 +1,6 @@
+//! Owns the tests of unwind tables: against gimli, against framehop, and with hostile files.
+//! Must not know the probes.
+
 mod agreement;
 mod disk;
 mod hostile;

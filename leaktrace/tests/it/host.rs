@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -17,7 +17,7 @@ use crate::harness::{
     agent::Agent,
     kernel, programs,
     stream::Process,
-    truth::{assert_exact, assert_live},
+    truth::{assert_exact, assert_exact_at_once, assert_live_at_once},
     workload::Workload,
 };
 
@@ -61,7 +61,7 @@ fn programs_come_and_go() {
     is_over.store(true, Ordering::Relaxed);
     assert!(bustle.join().unwrap() > 1, "nothing else happened");
     assert_exact(&stream.process(older.pid()), &of_older.truths);
-    assert_exact(&stream.process(newer.pid()), &of_newer.truths);
+    assert_exact_at_once(&stream.process(newer.pid()), &of_newer.truths);
     let brief = stream.process(brief_pid);
     assert_exact(&brief, &of_brief.truths);
     assert!(brief.has_exited());
@@ -106,12 +106,12 @@ fn copied_libc(name: &str) -> PathBuf {
     directory
 }
 
-fn with_libc(directory: &PathBuf, name: &str) -> Workload {
+fn with_libc(directory: &Path, name: &str) -> Workload {
     let mut command = Command::new(programs::workload(name));
     Workload::run(command.env("LD_LIBRARY_PATH", directory))
 }
 
-fn assert_uses(process: &Process, directory: &PathBuf) {
+fn assert_uses(process: &Process, directory: &Path) {
     let path = process.line["allocators"][0]["path"].as_str().unwrap();
     assert!(path.starts_with(&*directory.to_string_lossy()), "{path}");
 }
@@ -127,7 +127,7 @@ fn a_libc_of_its_own_before_the_trace() {
     let agent = Agent::trace(&[]);
     let phase = workload.talk.phase();
     let process = agent.interrupt().process(workload.pid());
-    assert_exact(&process, &phase.truths);
+    assert_exact_at_once(&process, &phase.truths);
     assert_uses(&process, &directory);
     workload.finish();
 }
@@ -150,10 +150,10 @@ fn a_libc_of_its_own_during_the_trace() {
     let process = stream.process(first.pid());
     assert_eq!(process.accuracy(), "lossy", "{:#}", process.line);
     assert_eq!(process.lost("attached_late"), 1, "{:#}", process.line);
-    assert_live(&process, &of_first.truths);
+    assert_live_at_once(&process, &of_first.truths);
     assert_uses(&process, &directory);
     let process = stream.process(second.pid());
-    assert_exact(&process, &of_second.truths);
+    assert_exact_at_once(&process, &of_second.truths);
     assert_uses(&process, &directory);
 }
 

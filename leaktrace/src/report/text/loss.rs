@@ -291,9 +291,16 @@ mod tests {
     fn every_counter_has_words() {
         for counter in Counter::ALL {
             let wording = find(counter.name()).unwrap_or_else(|| panic!("{}", counter.name()));
-            let harms_totals =
-                matches!(wording.effect, Effect::TooLow | Effect::TooHigh | Effect::Unknown);
-            assert_eq!(harms_totals, counter.makes_totals_wrong(), "{}", counter.name());
+            let harms_totals = matches!(
+                wording.effect,
+                Effect::TooLow | Effect::TooHigh | Effect::Unknown
+            );
+            assert_eq!(
+                harms_totals,
+                counter.makes_totals_wrong(),
+                "{}",
+                counter.name()
+            );
         }
     }
 }

@@ -52,7 +52,7 @@ fn workload() {
         let counts: HashMap<String, usize> =
             words.iter().map(|it| (it.clone(), it.len())).collect();
         let _ = std::hint::black_box(std::panic::catch_unwind(|| {
-            if counts.len() % 2 == 0 {
+            if counts.len().is_multiple_of(2) {
                 std::panic::resume_unwind(Box::new(1));
             }
         }));
