@@ -201,11 +201,14 @@ impl Tracer {
             process.is_some_and(|it| it.exited_ns().is_none())
         });
         match living {
-            // The record of its birth came first and took it for one that nobody holds.
+            // The record of its birth came first and took it for one that nobody holds. Its probes
+            // are in place, and a second set would count everything twice.
             Some(key) => self.context.roster.get_mut(key).is_attached_late = false,
-            None => drop(self.born.insert(child)),
+            None => {
+                self.born.insert(child);
+                self.place_as_parent(parent, child);
+            }
         }
-        self.place_as_parent(parent, child);
     }
 
     fn place_as_parent(&mut self, parent: u32, child: u32) {
