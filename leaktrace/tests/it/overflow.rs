@@ -140,11 +140,12 @@ fn lost_allocations_are_counted() {
     assert!(lost >= PAIRS - 910, "{:#}", process.line);
     assert_eq!(process.figure("allocated_count") + lost, 200 + PAIRS);
     assert_eq!(process.lost("frees_lost"), 0);
-    // A free travels in the ring or waits in the table. Those of the pairs whose allocation was
-    // lost find nothing to free, so what took a block off is all that came by the ring, and the
-    // blocks of before the ring was full.
+    // A free travels in the ring or waits in the table, and of those in the table the blocks' own
+    // find something to free, and perhaps that of the pair at which the ring became full: its
+    // allocation may have taken the last room.
     let by_ring = process.figure("freed_count") - FREED + process.figure("freed_untraced_count");
-    assert_eq!(by_ring + process.lost("frees_deferred"), PAIRS + FREED);
+    let frees = by_ring + process.lost("frees_deferred");
+    assert!(frees.abs_diff(PAIRS + FREED) <= 1, "{:#}", process.line);
 }
 
 /// A resize whose both records are lost gives the old block back and counts the new one as lost.
