@@ -28,12 +28,28 @@ pub struct AddressSpaces {
     spaces: FxHashMap<u32, Space>,
     changed: FxHashSet<u32>,
     ahead: VecDeque<MapEvent>,
+    /// Every change up to this time was pushed.
+    complete_ns: u64,
 }
 
 impl AddressSpaces {
-    /// Takes a change that is no older than those before it.
+    /// Takes a change. The kernel has a ring for each CPU, which are read one after the other, so
+    /// that a change may come after a younger one of a ring that was read later.
     pub fn push(&mut self, event: MapEvent) {
-        self.ahead.push_back(event);
+        let younger = self.ahead.iter().rev();
+        let count = younger.take_while(|it| it.time_ns > event.time_ns).count();
+        self.ahead.insert(self.ahead.len() - count, event);
+    }
+
+    /// Notes that every change up to this time was pushed.
+    pub fn complete(&mut self, until_ns: u64) {
+        self.complete_ns = self.complete_ns.max(until_ns);
+    }
+
+    /// Whether every change up to a time was pushed.
+    #[must_use]
+    pub fn is_complete(&self, until_ns: u64) -> bool {
+        self.complete_ns >= until_ns
     }
 
     /// Takes a process's mappings as they were read at a time.
@@ -53,8 +69,10 @@ impl AddressSpaces {
         std::mem::take(&mut self.changed)
     }
 
-    /// Lets every change up to a time happen.
+    /// Lets every change up to a time happen, as far as all were pushed: an older one that is still
+    /// to come, such as a fork, would otherwise undo those after it.
     pub fn advance(&mut self, to_ns: u64) {
+        let to_ns = to_ns.min(self.complete_ns);
         while let Some(event) = self.ahead.front() {
             if event.time_ns > to_ns {
                 return;
@@ -149,6 +167,13 @@ mod tests {
         }
     }
 
+    /// Address spaces of which every change is pushed before it is let happen.
+    fn complete() -> AddressSpaces {
+        let mut spaces = AddressSpaces::default();
+        spaces.complete(u64::MAX);
+        spaces
+    }
+
     fn path(spaces: &AddressSpaces, tgid: u32, address: u64) -> Option<String> {
         Some(spaces.get(tgid)?.lookup(address)?.path.clone())
     }
@@ -156,7 +181,7 @@ mod tests {
     /// An address is looked up in the image of its time, however much later the next one is known.
     #[test]
     fn changes_wait_for_their_time() {
-        let mut spaces = AddressSpaces::default();
+        let mut spaces = complete();
         spaces.push(mapped(1, 10, 0x1000, "sh"));
         spaces.push(MapEvent {
             tgid: 1,
@@ -174,7 +199,7 @@ mod tests {
     /// A child maps what its parent mapped at the fork.
     #[test]
     fn children_map_what_their_parents_did() {
-        let mut spaces = AddressSpaces::default();
+        let mut spaces = complete();
         spaces.push(mapped(1, 10, 0x1000, "a"));
         let fork = MapChange::Forked { child_tgid: 2 };
         spaces.push(MapEvent {
@@ -188,10 +213,34 @@ mod tests {
         assert_eq!(path(&spaces, 2, 0x9000), None);
     }
 
+    /// A fork that is read after the child's exec, from another CPU's ring, undoes nothing of it,
+    /// whether the exec was known to be all or not.
+    #[test]
+    fn a_change_that_comes_late_takes_its_place() {
+        let mut spaces = AddressSpaces::default();
+        spaces.push(mapped(1, 10, 0x1000, "parent"));
+        spaces.push(MapEvent {
+            tgid: 2,
+            time_ns: 30,
+            change: MapChange::Executed,
+        });
+        spaces.push(mapped(2, 31, 0x1000, "child"));
+        spaces.complete(15);
+        spaces.advance(40);
+        spaces.push(MapEvent {
+            tgid: 1,
+            time_ns: 20,
+            change: MapChange::Forked { child_tgid: 2 },
+        });
+        spaces.complete(50);
+        spaces.advance(40);
+        assert_eq!(path(&spaces, 2, 0x1000).as_deref(), Some("child"));
+    }
+
     /// Changes that a snapshot already shows do not undo it.
     #[test]
     fn a_snapshot_outlasts_older_changes() {
-        let mut spaces = AddressSpaces::default();
+        let mut spaces = complete();
         spaces.push(MapEvent {
             tgid: 1,
             time_ns: 20,

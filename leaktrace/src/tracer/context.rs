@@ -75,6 +75,7 @@ impl Context {
             return false;
         };
         let events = events.get_mut();
+        let now_ns = Clock::now_boot_ns();
         events.drain(|mut event| {
             if let MapChange::Mapped(mapping) = &mut event.change
                 && may_hold_allocator(mapping)
@@ -84,6 +85,7 @@ impl Context {
             }
             spaces.push(event);
         });
+        spaces.complete(now_ns);
         let lost = events.lost();
         std::mem::replace(&mut self.map_records_lost, lost) != lost
     }
@@ -103,12 +105,11 @@ impl Context {
 
     /// Turns a new stack's addresses into files and offsets, by what was mapped at its time.
     pub fn resolve(&mut self, tgid: u32, id: u64, frames: &[u64], end: StackEnd, time_ns: u64) {
-        self.spaces.advance(time_ns);
-        if !self.maps_all(tgid, frames) {
+        if !self.spaces.is_complete(time_ns) {
             // The process may have begun after mappings were last taken in.
             self.take_mappings();
-            self.spaces.advance(time_ns);
         }
+        self.spaces.advance(time_ns);
         if !self.maps_all(tgid, frames) {
             self.refresh(tgid, time_ns);
         }
