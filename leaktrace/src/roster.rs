@@ -44,9 +44,10 @@ impl Roster {
         };
         let facts = ProcessFacts::read(tgid).ok().filter(is_same);
         if member.start_boot_ns == 0 {
-            // Set once: an identity must not change between reports.
-            let start_boot_ns = facts.as_ref().map(|facts| facts.start_boot_ns);
-            member.start_boot_ns = start_boot_ns.or(born_ns).unwrap_or(0);
+            // Set once: an identity must not change between reports. What was seen being made is
+            // dated by that: `/proc` counts in ticks of 10 ms, in which a pid can be used twice.
+            let found_ns = facts.as_ref().map(|facts| facts.start_boot_ns);
+            member.start_boot_ns = born_ns.or(found_ns).unwrap_or(0);
         }
         if facts.is_some() {
             member.facts = facts;
