@@ -1,36 +1,16 @@
-//! Owns the command line: its words, their units and their help.
+//! Owns the options of `leaktrace trace` and their help.
 //! Must not know how anything is done.
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use leaktrace_common::limits;
 
+use super::values::{parse_duration, parse_glob, parse_interval, parse_ring_size, parse_size};
 use crate::{
     config::{Format, Targets, TraceConfig},
     host::process::CommGlob,
 };
-
-/// Shows which code of which process allocates memory and does not give it back.
-///
-/// Nothing in the traced program is prepared, restarted or harmed: leaktrace watches calls of
-/// malloc and free from the kernel, by eBPF, and matches them.
-#[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, propagate_version = true)]
-pub struct Cli {
-    /// What to do.
-    #[command(subcommand)]
-    pub command: Command,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Trace now, report, stop.
-    Trace(TraceArgs),
-    /// Tell what this kernel and these privileges allow.
-    Doctor,
-}
 
 const TRACE_EXAMPLES: &str = "\
 Examples:
@@ -183,84 +163,7 @@ impl TraceArgs {
     }
 }
 
-fn parse_glob(text: &str) -> Result<CommGlob, String> {
-    CommGlob::new(text).map_err(|error| error.to_string())
-}
-
-/// `250ms`, `30s`, `5m`, `2h`, `1d`, or several in a row, as `1m30s`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a number and a unit, such as 500ms, 30s or 5m"))
-}
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text)?;
-    if interval < Duration::from_millis(100) {
-        return Err("it must be at least 100ms".to_owned());
-    }
-    Ok(interval)
-}
-
-/// `64`, `4KiB`, `1MB`: binary and decimal units.
-fn parse_size(text: &str) -> Result<u64, String> {
-    text.parse::<bytesize::ByteSize>()
-        .map(|size| size.as_u64())
-        .map_err(|_| "write bytes, or a number and a unit, such as 512, 4KiB or 1MB".to_owned())
-}
-
-/// A size that a ring can have: a power of two of pages.
-fn parse_ring_size(text: &str) -> Result<u32, String> {
-    const MIN: u64 = 4 << 10;
-    const MAX: u64 = 1 << 30;
-    let size = parse_size(text)?;
-    if !size.is_power_of_two() || !(MIN..=MAX).contains(&size) {
-        return Err("it must be a power of two from 4KiB to 1GiB".to_owned());
-    }
-    u32::try_from(size).map_err(|error| error.to_string())
-}
-
 const _: () = assert!(
     limits::EVENT_RING_BYTES == 16 << 20,
     "the default of --ring-size"
 );
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    /// The definition holds together: no option twice, no default that does not parse.
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    /// Units are understood, and what is not is refused with an example.
-    #[test]
-    fn units_are_parsed() {
-        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert!(parse_duration("soon").unwrap_err().contains("30s"));
-        assert_eq!(parse_size("4KiB"), Ok(4096));
-        assert_eq!(parse_size("1MB"), Ok(1_000_000));
-        assert_eq!(parse_size("17"), Ok(17));
-        assert!(parse_size("much").unwrap_err().contains("4KiB"));
-        assert_eq!(parse_ring_size("64KiB"), Ok(65_536));
-        assert!(parse_ring_size("5000").is_err());
-        assert!(parse_interval("1ms").is_err());
-    }
-
-    /// A command keeps its own options.
-    #[test]
-    fn a_command_keeps_its_options() {
-        let line = ["leaktrace", "trace", "--top", "3", "--", "ls", "--top", "4"];
-        let Command::Trace(args) = Cli::parse_from(line).command else {
-            panic!("no trace")
-        };
-        let config = args.into_config();
-        assert_eq!(config.top, 3);
-        assert_eq!(config.targets.command, ["ls", "--top", "4"]);
-        assert!(!config.targets.is_host());
-    }
-}

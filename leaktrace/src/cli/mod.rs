@@ -1,0 +1,56 @@
+//! Owns the command line: which commands there are. Each has its options in a file of its own.
+//! Must not know how anything is done.
+
+mod trace;
+mod values;
+
+use clap::{Parser, Subcommand};
+
+pub use trace::{FormatArg, TraceArgs};
+
+/// Shows which code of which process allocates memory and does not give it back.
+///
+/// Nothing in the traced program is prepared, restarted or harmed: leaktrace watches calls of
+/// malloc and free from the kernel, by eBPF, and matches them.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Trace now, report, stop.
+    Trace(TraceArgs),
+    /// Tell what this kernel and these privileges allow.
+    Doctor,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The definition holds together: no option twice, no default that does not parse.
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    /// A command keeps its own options.
+    #[test]
+    fn a_command_keeps_its_options() {
+        let line = ["leaktrace", "trace", "--top", "3", "--", "ls", "--top", "4"];
+        let Command::Trace(args) = Cli::parse_from(line).command else {
+            panic!("no trace")
+        };
+        let config = args.into_config();
+        assert_eq!(config.top, 3);
+        assert_eq!(config.targets.command, ["ls", "--top", "4"]);
+        assert!(!config.targets.is_host());
+    }
+}

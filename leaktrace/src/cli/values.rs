@@ -1,0 +1,64 @@
+//! Owns how values on the command line are written: their units, and what is said of a wrong one.
+//! Must not know which option they belong to.
+
+use std::time::Duration;
+
+use crate::host::process::CommGlob;
+
+/// A pattern of command names.
+pub(super) fn parse_glob(text: &str) -> Result<CommGlob, String> {
+    CommGlob::new(text).map_err(|error| error.to_string())
+}
+
+/// `250ms`, `30s`, `5m`, `2h`, `1d`, or several in a row, as `1m30s`.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number and a unit, such as 500ms, 30s or 5m"))
+}
+
+/// The time between reports.
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err("it must be at least 100ms".to_owned());
+    }
+    Ok(interval)
+}
+
+/// `64`, `4KiB`, `1MB`: binary and decimal units.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    text.parse::<bytesize::ByteSize>()
+        .map(|size| size.as_u64())
+        .map_err(|_| "write bytes, or a number and a unit, such as 512, 4KiB or 1MB".to_owned())
+}
+
+/// A size that a ring can have: a power of two of pages.
+pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
+    const MIN: u64 = 4 << 10;
+    const MAX: u64 = 1 << 30;
+    let size = parse_size(text)?;
+    if !size.is_power_of_two() || !(MIN..=MAX).contains(&size) {
+        return Err("it must be a power of two from 4KiB to 1GiB".to_owned());
+    }
+    u32::try_from(size).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Units are understood, and what is not is refused with an example.
+    #[test]
+    fn units_are_parsed() {
+        assert_eq!(parse_duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(parse_duration("soon").unwrap_err().contains("30s"));
+        assert_eq!(parse_size("4KiB"), Ok(4096));
+        assert_eq!(parse_size("1MB"), Ok(1_000_000));
+        assert_eq!(parse_size("17"), Ok(17));
+        assert!(parse_size("much").unwrap_err().contains("4KiB"));
+        assert_eq!(parse_ring_size("64KiB"), Ok(65_536));
+        assert!(parse_ring_size("5000").is_err());
+        assert!(parse_interval("1ms").is_err());
+    }
+}
