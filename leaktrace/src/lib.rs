@@ -12,6 +12,7 @@ pub mod report;
 pub mod address_spaces;
 pub mod allocators;
 pub mod binary;
+pub mod golang;
 pub mod mappings;
 pub mod mmap_events;
 pub mod modules;
