@@ -6,6 +6,7 @@ mod agent;
 mod bench;
 mod cache;
 mod demo;
+mod golang;
 mod linker;
 mod packages;
 mod progress;
@@ -39,7 +40,7 @@ struct Cli {
 enum Command {
     /// Install what the build needs and this machine lacks.
     Setup {
-        /// Also the programs that the tests trace (Debian packages, needs root).
+        /// Also what the tests trace and build with (Debian packages, which need root; Go).
         #[arg(long)]
         test_programs: bool,
     },

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{agent, toolchain};
+use crate::{agent, golang, toolchain};
 
 /// A program that tests start, and Debian's package with it.
 struct TestProgram {
@@ -13,7 +13,8 @@ struct TestProgram {
     package: &'static str,
 }
 
-/// Servers on glibc's malloc: one with threads, one with forked workers.
+/// Servers on glibc's malloc, one with threads, one with forked workers, and what brings Go
+/// toolchains and Go programs.
 const PROGRAMS: &[TestProgram] = &[
     TestProgram {
         name: "memcached",
@@ -23,11 +24,25 @@ const PROGRAMS: &[TestProgram] = &[
         name: "nginx",
         package: "nginx-light",
     },
+    TestProgram {
+        name: "pip3",
+        package: "python3-pip",
+    },
+    TestProgram {
+        name: "npm",
+        package: "npm",
+    },
 ];
 
 /// The names of the programs that this machine lacks.
-pub fn missing() -> Vec<&'static str> {
-    absent().map(|program| program.name).collect()
+pub fn missing() -> Vec<String> {
+    let mut missing = missing_packages();
+    missing.extend(golang::missing());
+    missing
+}
+
+fn missing_packages() -> Vec<String> {
+    absent().map(|program| program.name.to_owned()).collect()
 }
 
 /// The programs that this machine lacks.
@@ -37,16 +52,21 @@ fn absent() -> impl Iterator<Item = &'static TestProgram> {
         .filter(|program| !is_installed(program.name))
 }
 
-/// Installs what is missing by the system's packages.
+/// Installs what is missing.
 ///
 /// # Errors
-/// Fails, with the remedy, without root, without apt, or where apt fails.
+/// Fails, with the remedy, without root, without apt, or where an installer fails.
 pub fn ensure() -> Result<()> {
+    ensure_packages()?;
+    golang::ensure()
+}
+
+fn ensure_packages() -> Result<()> {
     let packages: Vec<_> = absent().map(|program| program.package).collect();
     if packages.is_empty() {
         return Ok(());
     }
-    let names = missing().join(", ");
+    let names = missing_packages().join(", ");
     if !toolchain::is_in_path("apt-get") {
         bail!("{names} missing, and there is no apt-get: install them by other means");
     }
@@ -59,7 +79,7 @@ pub fn ensure() -> Result<()> {
     let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(packages);
     apt(&install)?;
-    let left = missing();
+    let left = missing_packages();
     if !left.is_empty() {
         bail!(
             "{} still missing after apt-get install: install them by hand",
