@@ -1,6 +1,8 @@
 //! Owns what the agent tells the probes before they are loaded.
 //! Must not know where the values come from.
 
+use crate::policy::Policy;
+
 /// Read-only settings of the probes, in their read-only data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -20,8 +22,11 @@ pub struct ProbeConfig {
     /// Where `sched:sched_process_exit` tells that the whole process ends; 0 before Linux 6.17,
     /// where the exit of the first thread is taken for it.
     pub exit_group_dead_offset: u32,
-    /// Keeps the layout free of implicit padding.
-    pub reserved: u32,
+    /// Whether processes have policies and their hits are counted. Where not, every call is recorded
+    /// and the kernel leaves all that out of the programs.
+    pub is_governed: u32,
+    /// The policy of processes that have none of their own.
+    pub policy: Policy,
 }
 
 impl ProbeConfig {
@@ -34,8 +39,9 @@ impl ProbeConfig {
         newtask_pid_offset: 8,
         newtask_flags_offset: 32,
         exit_group_dead_offset: 0,
-        reserved: 0,
+        is_governed: 0,
+        policy: Policy::EVERYTHING,
     };
 }
 
-const _: () = assert!(size_of::<ProbeConfig>() == 40);
+const _: () = assert!(size_of::<ProbeConfig>() == 64);

@@ -29,11 +29,15 @@ pub enum Counter {
     LifecycleLost = 11,
     /// The table of losses is full: a loss that cannot be told by process.
     LossTableFull = 12,
+    /// The table of policies is full: a child has the policy of the host, not its parent's.
+    PolicyTableFull = 40,
+    /// The set of recorded blocks is full: a sample was not taken.
+    KeptTableFull = 41,
 }
 
 impl Counter {
     /// Every counter, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::AllocationsLost,
         Self::FreesDeferred,
         Self::FreesLost,
@@ -46,6 +50,8 @@ impl Counter {
         Self::CallsAbandoned,
         Self::LifecycleLost,
         Self::LossTableFull,
+        Self::PolicyTableFull,
+        Self::KeptTableFull,
     ];
 
     /// The counter with this number, if there is one.
@@ -72,6 +78,8 @@ impl Counter {
             Self::CallsAbandoned => "calls_abandoned",
             Self::LifecycleLost => "lifecycle_lost",
             Self::LossTableFull => "loss_table_full",
+            Self::PolicyTableFull => "policy_table_full",
+            Self::KeptTableFull => "kept_table_full",
         }
     }
 
@@ -87,7 +95,9 @@ impl Counter {
             | Self::ResultsUnreadable
             | Self::CallsAbandoned
             | Self::LifecycleLost
-            | Self::LossTableFull => true,
+            | Self::LossTableFull
+            | Self::PolicyTableFull
+            | Self::KeptTableFull => true,
             Self::FreesDeferred
             | Self::StacksDeferred
             | Self::StacksWithoutScratch
@@ -103,8 +113,10 @@ pub mod total {
     pub const LOSSES_UNTOLD: u32 = 0;
     /// Frees that were put aside: tells the agent cheaply whether there are any to fetch.
     pub const FREES_DEFERRED: u32 = 1;
+    /// Hits that the table of hits had no room for.
+    pub const HITS_UNTOLD: u32 = 2;
     /// How many elements there are.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 3;
 }
 
 /// Key of the table of losses. Value: how often, as `u64`.

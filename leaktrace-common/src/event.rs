@@ -28,6 +28,8 @@ pub enum Kind {
     Exec = 7,
     /// `Image`, at the exit of the whole process
     Exit = 8,
+    /// `Sample`
+    Sample = 28,
 }
 
 /// Begins every record.
@@ -58,6 +60,16 @@ pub struct Alloc {
     pub stack: u64,
     /// When the allocator returned, boot clock.
     pub time_ns: u64,
+}
+
+/// A block was handed out that may stand for others, and whose free will be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sample {
+    /// The block.
+    pub alloc: Alloc,
+    /// Mean bytes between samples at the time; 0 where every allocation was recorded.
+    pub sample_bytes: u64,
 }
 
 /// A block is being given back. Stamped before the allocator sees it.
@@ -213,6 +225,7 @@ pub struct Image {
 
 const _: () = assert!(size_of::<Header>() == 8);
 const _: () = assert!(size_of::<Alloc>() == 40 && offset_of!(Alloc, time_ns) == 32);
+const _: () = assert!(size_of::<Sample>() == 48 && offset_of!(Sample, sample_bytes) == 40);
 const _: () = assert!(size_of::<Free>() == 16 && offset_of!(Free, address) == 8);
 const _: () = assert!(size_of::<ReallocBegin>() == 24 && offset_of!(ReallocBegin, tid) == 16);
 const _: () = assert!(size_of::<ReallocEnd>() == 56 && offset_of!(ReallocEnd, tid) == 48);

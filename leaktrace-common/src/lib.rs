@@ -11,4 +11,5 @@ pub mod event;
 pub mod limits;
 #[cfg(feature = "user")]
 mod pod;
+pub mod policy;
 pub mod unwind;

@@ -36,6 +36,14 @@ pub const SCRATCH_SLOTS: u32 = 256;
 /// Slots that a probe tries before it gives up: its own CPU's first.
 pub const SCRATCH_TRIES: u32 = 8;
 
+/// Processes that have a policy of their own, and those whose hits are counted. Beyond it a process
+/// has the host's policy, and its hits are counted for the host only.
+pub const POLICIES_MAX: u32 = 16_384;
+
+/// Blocks that were recorded where others are not, and wait for their frees. Beyond it samples are
+/// dropped and counted. Memory is only taken as they come: about 80 bytes each.
+pub const KEPT_MAX: u32 = 1 << 20;
+
 /// Rows of unwind tables in one shard, the value of one array element: 1 MiB of addresses and half
 /// that of rule ids. A file's table may span several.
 pub const ROWS_PER_SHARD: usize = 1 << 18;

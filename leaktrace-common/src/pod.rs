@@ -5,6 +5,7 @@ use crate::{
     code::{CodeRef, CodeSpace},
     config::ProbeConfig,
     counter::{LossKey, LostFreeKey},
+    policy::{Hits, KeptKey, Policy},
     unwind::Rule,
 };
 
@@ -20,3 +21,9 @@ unsafe impl aya::Pod for CodeSpace {}
 unsafe impl aya::Pod for CodeRef {}
 // SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
 unsafe impl aya::Pod for Rule {}
+// SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
+unsafe impl aya::Pod for Policy {}
+// SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
+unsafe impl aya::Pod for KeptKey {}
+// SAFETY: integers only, `repr(C)`, without padding (asserted beside the type).
+unsafe impl aya::Pod for Hits {}

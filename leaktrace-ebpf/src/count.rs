@@ -38,6 +38,13 @@ pub fn bump_total(index: u32) {
 /// `BPF_NOEXIST` of include/uapi/linux/bpf.h: insert only what is not there.
 const BPF_NOEXIST: u64 = 1;
 
+/// Adds to a counter that only grows and that several threads add to.
+#[inline(always)]
+pub fn add(count: *mut u64, more: u64) {
+    // SAFETY: as for `add_one`.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(count, more) };
+}
+
 #[inline(always)]
 fn add_one(count: *mut u64) {
     // SAFETY: the pointer is a map value that the kernel keeps alive while the program runs, is

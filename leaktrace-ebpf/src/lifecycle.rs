@@ -16,6 +16,7 @@ use leaktrace_common::{
 use crate::{
     count, emit,
     maps::{CODE_REFS, CONFIG, IMAGES, THREADS},
+    sampling,
 };
 
 /// `CLONE_THREAD` of include/uapi/linux/sched.h: a thread, not a process.
@@ -38,6 +39,7 @@ pub fn fork(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let tgid = current_tgid();
+    sampling::inherit(tgid, child_tgid, &config);
     // The child's code is its parent's, so that its stacks are whole from its first allocation.
     // SAFETY: the value is copied at once.
     if let Some(code) = unsafe { CODE_REFS.get(&tgid) }.copied() {
@@ -76,6 +78,7 @@ pub fn exec(_ctx: &TracePointContext) -> u32 {
     // their addresses are equal, and address randomization makes them differ.
     let _ = IMAGES.insert(&tgid, &image, 0);
     let _ = THREADS.remove(&thread_id);
+    sampling::forget(tgid, &CONFIG.load());
     // The agent tells the new image's code as soon as it has seen it mapped.
     let _ = CODE_REFS.remove(&tgid);
     if !emit::urgent_record(image_record(Kind::Exec, tgid)) {
@@ -102,6 +105,7 @@ pub fn exit(ctx: &TracePointContext) -> u32 {
         return 0;
     }
     let _ = IMAGES.remove(&tgid);
+    sampling::forget(tgid, &CONFIG.load());
     let _ = CODE_REFS.remove(&tgid);
     if !emit::urgent_record(image_record(Kind::Exit, tgid)) {
         count::bump(tgid, Counter::LifecycleLost);

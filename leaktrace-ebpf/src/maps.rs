@@ -4,17 +4,21 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use leaktrace_common::{
     code::{CodeRef, CodeSpace},
     config::ProbeConfig,
     counter::{LossKey, LostFreeKey, total},
     limits,
+    policy::{Hits, KeptKey, Policy},
     unwind::{RULES_MAX, Rule},
 };
 
 use crate::{native::Thread, scratch::Scratch};
+
+/// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h: memory is taken as elements come.
+const BPF_F_NO_PREALLOC: u32 = 1;
 
 /// The agent's settings.
 #[unsafe(no_mangle)]
@@ -48,6 +52,23 @@ pub static LOSSES: HashMap<LossKey, u64> = HashMap::with_max_entries(limits::LOS
 /// Counts over all processes, by `total`.
 #[map]
 pub static TOTALS: Array<u64> = Array::with_max_entries(total::COUNT, 0);
+
+/// What is recorded of each process that has a policy of its own.
+#[map]
+pub static POLICIES: HashMap<u32, Policy> = HashMap::with_max_entries(limits::POLICIES_MAX, 0);
+
+/// What probes did, by process; those that did nothing for longest make room for others.
+#[map]
+pub static HITS: LruHashMap<u32, Hits> = LruHashMap::with_max_entries(limits::POLICIES_MAX, 0);
+
+/// Recorded blocks whose frees are waited for, where those of others are not recorded.
+#[map]
+pub static KEPT: HashMap<KeptKey, u32> =
+    HashMap::with_max_entries(limits::KEPT_MAX, BPF_F_NO_PREALLOC);
+
+/// Distance to the next sample; one element.
+#[map]
+pub static COUNTDOWN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Which code each process has.
 #[map]

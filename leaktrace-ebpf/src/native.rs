@@ -17,12 +17,13 @@ use leaktrace_common::{
     config::ProbeConfig,
     counter::Counter,
     event::{Alloc, FLAG_NOT_FOLLOWED, Free, Header, Kind, ReallocBegin, ReallocEnd},
+    policy::{Policy, watched},
 };
 
 use crate::{
     count, emit,
     maps::{CONFIG, IMAGES, THREADS},
-    stack,
+    sampling, stack,
 };
 
 /// What a thread is doing inside an allocator. Only its own thread touches it.
@@ -37,6 +38,8 @@ pub struct Thread {
     pointer: u64,
     /// The stack's id.
     stack: u64,
+    /// Mean bytes between samples at the call.
+    sample_bytes: u64,
     /// Which image of the process, for the stack's id.
     image: u32,
     /// The `Call`, 0 outside.
@@ -45,10 +48,11 @@ pub struct Thread {
     is_followed: u8,
     /// Whether `ReallocBegin` was lost.
     is_begin_lost: u8,
-    reserved: u8,
+    /// Whether the block is kept, so that its free is told from others.
+    keeps: u8,
 }
 
-const _: () = assert!(size_of::<Thread>() == 40);
+const _: () = assert!(size_of::<Thread>() == 48);
 
 /// A call of an allocator, as its arguments tell.
 struct Request {
@@ -72,7 +76,9 @@ pub fn enter(ctx: &ProbeContext) -> u32 {
     if tgid != config.agent_tgid {
         // SAFETY: the helper takes the program's own context.
         let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
-        if let Err(counter) = try_enter(registers(ctx), thread_id, tgid, cookie as u8, &config) {
+        let call = cookie as u8;
+        let policy = sampling::policy_at_hit(tgid, call, &config);
+        if let Err(counter) = try_enter(registers(ctx), thread_id, call, &config, &policy) {
             count::bump(tgid, counter);
         }
     }
@@ -83,10 +89,11 @@ pub fn enter(ctx: &ProbeContext) -> u32 {
 fn try_enter(
     registers: &pt_regs,
     thread_id: u64,
-    tgid: u32,
     call: u8,
     config: &ProbeConfig,
+    policy: &Policy,
 ) -> Result<(), Counter> {
+    let tgid = (thread_id >> 32) as u32;
     let known = THREADS.get_ptr_mut(&thread_id);
     if let Some(thread) = known {
         // SAFETY: a map value, alive while the program runs; only its own thread touches it.
@@ -100,22 +107,42 @@ fn try_enter(
         }
     }
     if call == Call::Free as u8 {
-        free(registers.rdi, tgid);
+        free(registers.rdi, tgid, policy);
         return Ok(());
     }
-    let request = request(registers, call);
+    let mut request = request(registers, call);
+    if policy.keeps() || !policy.watches(watched::ALLOCATIONS) {
+        if !policy.watches(watched::ALLOCATIONS) {
+            // Resizing a block ends the one that was.
+            if is_resize(&request) {
+                free(request.pointer, tgid, policy);
+            }
+            return Ok(());
+        }
+        // One that nobody waits for is resized like one that is made.
+        if is_resize(&request)
+            && !sampling::release(tgid, request.pointer)
+            && policy.watches(watched::KEPT_ONLY)
+        {
+            request.pointer = 0;
+        }
+    }
     let thread = match known {
         Some(thread) => thread,
         None => begin_thread(thread_id, tgid)?,
     };
     // SAFETY: a map value, alive while the program runs; only its own thread touches it.
     let thread = unsafe { &mut *thread };
-    let is_followed = request.size >= config.min_size && request.size <= config.max_size;
+    let is_followed = request.size >= config.min_size
+        && request.size <= config.max_size
+        && sampling::takes(request.size, policy);
     thread.stack_pointer = registers.rsp;
     thread.size = request.size;
     thread.pointer = request.pointer;
     thread.is_followed = u8::from(is_followed);
     thread.is_begin_lost = 0;
+    thread.keeps = u8::from(policy.keeps());
+    thread.sample_bytes = policy.sample_bytes;
     thread.stack = if is_followed {
         stack::capture(registers, tgid, thread.image)
     } else {
@@ -206,11 +233,12 @@ fn begin_thread(thread_id: u64, tgid: u32) -> Result<*mut Thread, Counter> {
         size: 0,
         pointer: 0,
         stack: 0,
+        sample_bytes: 0,
         image,
         call: 0,
         is_followed: 0,
         is_begin_lost: 0,
-        reserved: 0,
+        keeps: 0,
     };
     if THREADS.insert(&thread_id, &fresh, 0).is_err() {
         return Err(Counter::ThreadTableFull);
@@ -221,8 +249,8 @@ fn begin_thread(thread_id: u64, tgid: u32) -> Result<*mut Thread, Counter> {
 }
 
 #[inline(always)]
-fn free(address: u64, tgid: u32) {
-    if address == 0 {
+fn free(address: u64, tgid: u32, policy: &Policy) {
+    if address == 0 || !sampling::takes_free(tgid, address, policy) {
         return;
     }
     let header = Header {
@@ -284,19 +312,10 @@ fn try_exit(registers: &pt_regs, thread: &Thread, tid: u32, tgid: u32) -> Result
     if address == 0 {
         return Ok(());
     }
-    let alloc = Alloc {
-        header: Header {
-            kind: Kind::Alloc as u8,
-            call,
-            flags: 0,
-            tgid,
-        },
-        address,
-        size: thread.size,
-        stack: thread.stack,
-        time_ns: emit::now_ns(),
-    };
-    if emit::record(alloc) {
+    let alloc = block(thread, address, tgid, emit::now_ns());
+    if thread.keeps != 0 {
+        sampling::record(alloc, thread.sample_bytes)
+    } else if emit::record(alloc) {
         Ok(())
     } else {
         Err(Counter::AllocationsLost)
@@ -309,7 +328,11 @@ fn end_resize(address: u64, thread: &Thread, tid: u32, tgid: u32) -> Result<(), 
     if has_failed && thread.is_begin_lost != 0 {
         emit::withdraw_free(tgid, thread.pointer);
     }
-    let flags = if thread.is_followed == 0 {
+    if has_failed && thread.keeps != 0 {
+        sampling::keep(tgid, thread.pointer);
+    }
+    // A block that is kept has a record of its own.
+    let flags = if thread.is_followed == 0 || thread.keeps != 0 {
         FLAG_NOT_FOLLOWED
     } else {
         0
@@ -329,9 +352,31 @@ fn end_resize(address: u64, thread: &Thread, tid: u32, tgid: u32) -> Result<(), 
         tid,
         reserved: 0,
     };
-    if emit::record(end) {
-        Ok(())
-    } else {
-        Err(Counter::AllocationsLost)
+    if !emit::record(end) {
+        return Err(Counter::AllocationsLost);
+    }
+    if thread.keeps == 0 || thread.is_followed == 0 || address == 0 {
+        return Ok(());
+    }
+    sampling::record(
+        block(thread, address, tgid, end.time_ns),
+        thread.sample_bytes,
+    )
+}
+
+/// The record of a block that was handed out.
+#[inline(always)]
+fn block(thread: &Thread, address: u64, tgid: u32, time_ns: u64) -> Alloc {
+    Alloc {
+        header: Header {
+            kind: Kind::Alloc as u8,
+            call: thread.call,
+            flags: 0,
+            tgid,
+        },
+        address,
+        size: thread.size,
+        stack: thread.stack,
+        time_ns,
     }
 }

@@ -28,6 +28,8 @@ pub struct TraceConfig {
     pub output: Option<PathBuf>,
     /// Bytes of the ring between the probes and the agent; a power of two of pages.
     pub ring_bytes: u32,
+    /// Mean bytes between samples; 0 records every allocation.
+    pub sample_bytes: u64,
     /// Exit with 1 when a site is judged to be growing.
     pub fail_on_leak: bool,
     /// The options as the stream's first line tells them.

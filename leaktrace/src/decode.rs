@@ -15,6 +15,13 @@ use leaktrace_common::{
 pub enum Event {
     /// A block was handed out.
     Alloc(Alloc),
+    /// A block was handed out that may stand for others.
+    Sample {
+        /// The block.
+        alloc: Alloc,
+        /// Mean bytes between samples at the time; 0 where every allocation was recorded.
+        sample_bytes: u64,
+    },
     /// A block was given back.
     Free {
         /// The process.
@@ -155,6 +162,10 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
     let tgid = record.try_get_u32_ne()?;
     Ok(match kind {
         k if k == Kind::Alloc as u8 => Event::Alloc(alloc(record, tgid, call)?),
+        k if k == Kind::Sample as u8 => Event::Sample {
+            alloc: alloc(record, tgid, call)?,
+            sample_bytes: record.try_get_u64_ne()?,
+        },
         k if k == Kind::Free as u8 => Event::Free {
             tgid,
             address: record.try_get_u64_ne()?,

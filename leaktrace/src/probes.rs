@@ -1,6 +1,7 @@
 //! Owns the BPF object in the kernel: loading it, its maps, and turning chosen points into links.
 //! Must not know which processes are of interest or what the records lead to.
 
+mod policies;
 mod tables;
 mod unwind;
 
@@ -15,7 +16,7 @@ use aya::{
     },
     sys::{UProbeMultiFeature, is_uprobe_multi_supported},
 };
-use leaktrace_common::{call::Call, config::ProbeConfig, limits};
+use leaktrace_common::{call::Call, config::ProbeConfig, limits, policy::Policy};
 
 use crate::{allocators::Plan, tracefs};
 
@@ -95,6 +96,10 @@ pub struct Settings {
     pub ring_bytes: u32,
     /// Room for frees that the ring had none for.
     pub lost_frees: u32,
+    /// Whether processes have policies and their hits are counted.
+    pub is_governed: bool,
+    /// What is recorded of a process that has no policy of its own.
+    pub policy: Policy,
 }
 
 impl Default for Settings {
@@ -104,6 +109,8 @@ impl Default for Settings {
             max_size: u64::MAX,
             ring_bytes: limits::EVENT_RING_BYTES,
             lost_frees: limits::LOST_FREES_MAX,
+            is_governed: false,
+            policy: Policy::EVERYTHING,
         }
     }
 }
@@ -130,7 +137,8 @@ impl Probes {
                     .ok_or_else(missing)?,
                 exit_group_dead_offset: offset("sched", "sched_process_exit", "group_dead")?
                     .unwrap_or(0),
-                reserved: 0,
+                is_governed: u32::from(settings.is_governed),
+                policy: settings.policy,
             };
             let mut probes = Self::load_object(&config, settings)?;
             probes.follow("process_fork", "task", "task_newtask")?;

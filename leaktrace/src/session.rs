@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use leaktrace_common::policy::Policy;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -134,6 +135,8 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         ring_bytes: config.ring_bytes,
         // As many as the ring holds records of the smallest kind, to the nearest power of two.
         lost_frees: (config.ring_bytes / 256).max(16),
+        is_governed: config.sample_bytes != 0,
+        policy: Policy::sampled(config.sample_bytes),
     };
     let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
     let mut launch = match config.targets.command.as_slice() {

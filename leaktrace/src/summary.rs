@@ -32,6 +32,10 @@ pub struct ProcessSummary {
     pub counts: Counts,
     /// The top sites.
     pub sites: Vec<SiteSummary>,
+    /// Variance of the estimate of live bytes; 0 where it is none.
+    pub live_bytes_variance: f64,
+    /// The largest mean distance between samples; 0 where every block was recorded.
+    pub sample_bytes: u64,
     /// How many sites have live objects.
     pub site_count: u64,
 }
@@ -54,6 +58,8 @@ pub fn summarize(
     let mut by_stack: FxHashMap<Option<Arc<Stack>>, usize> = FxHashMap::default();
     for (totals, ages) in process.sites().iter().zip(&ages) {
         add(&mut summary.counts, totals, ages);
+        summary.live_bytes_variance += ages.live_bytes_variance;
+        summary.sample_bytes = summary.sample_bytes.max(totals.estimate.sample_bytes);
         let stack = stacks.get(totals.stack).cloned();
         let index = *by_stack.entry(stack.clone()).or_insert_with(|| {
             let call = totals.call;
@@ -109,6 +115,7 @@ fn merge(into: &mut SiteAges, ages: &SiteAges) {
     into.long_lived_count += ages.long_lived_count;
     into.long_lived_bytes += ages.long_lived_bytes;
     into.oldest_us = into.oldest_us.max(ages.oldest_us);
+    into.live_bytes_variance += ages.live_bytes_variance;
     for (into, class) in into.classes.iter_mut().zip(&ages.classes) {
         into.0 += class.0;
         into.1 += class.1;

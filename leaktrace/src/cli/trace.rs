@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use leaktrace_common::limits;
 
-use super::values::{parse_duration, parse_glob, parse_interval, parse_ring_size, parse_size};
+use super::values::{
+    parse_duration, parse_glob, parse_interval, parse_ring_size, parse_sample_size, parse_size,
+};
 use crate::{
     config::{Format, Targets, TraceConfig},
     host::process::CommGlob,
@@ -57,6 +59,12 @@ pub struct TraceArgs {
     /// Follow only allocations of at most this size.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
+
+    /// Record one allocation in about so many bytes and scale the figures; 0 records all.
+    ///
+    /// Every block of at least 32 times this size is recorded. Estimates are unbiased, whatever the sizes.
+    #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_sample_size)]
+    pub sample_bytes: u64,
 
     /// List this many sites of each process.
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -116,6 +124,7 @@ impl TraceArgs {
             },
             output: self.output,
             ring_bytes: self.ring_size,
+            sample_bytes: self.sample_bytes,
             fail_on_leak: self.fail_on_leak,
             told,
         }
@@ -126,7 +135,7 @@ impl TraceArgs {
             ("min_age", format!("{:?}", self.min_age)),
             ("min_size", self.min_size.to_string()),
             ("top", self.top.to_string()),
-            ("sample_bytes", "0".to_owned()),
+            ("sample_bytes", self.sample_bytes.to_string()),
             ("ring_size", self.ring_size.to_string()),
         ]);
         let list = |words: Vec<String>| words.join(" ");

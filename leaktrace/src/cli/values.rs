@@ -32,6 +32,15 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         .map_err(|_| "write bytes, or a number and a unit, such as 512, 4KiB or 1MB".to_owned())
 }
 
+/// A mean distance between samples that the probes can count down.
+pub(super) fn parse_sample_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    if size > leaktrace_common::policy::SAMPLE_BYTES_MAX {
+        return Err("it must be at most 1GiB".to_owned());
+    }
+    Ok(size)
+}
+
 /// A size that a ring can have: a power of two of pages.
 pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
     const MIN: u64 = 4 << 10;
@@ -59,6 +68,8 @@ mod tests {
         assert!(parse_size("much").unwrap_err().contains("4KiB"));
         assert_eq!(parse_ring_size("64KiB"), Ok(65_536));
         assert!(parse_ring_size("5000").is_err());
+        assert_eq!(parse_sample_size("512KiB"), Ok(524_288));
+        assert!(parse_sample_size("2GiB").unwrap_err().contains("1GiB"));
         assert!(parse_interval("1ms").is_err());
     }
 }

@@ -74,6 +74,13 @@ fn block_samples() -> Vec<(Vec<u8>, Event)> {
     };
     vec![
         (record(1, 2, 0, 7, &[&alloc]), Event::Alloc(ALLOC)),
+        (
+            record(28, 2, 0, 7, &[&alloc, &eights(&[4_096])]),
+            Event::Sample {
+                alloc: ALLOC,
+                sample_bytes: 4_096,
+            },
+        ),
         (record(2, 5, 0, 7, &[&eights(&[64])]), free),
         (begin, begun),
         (end, ended),

@@ -2,12 +2,16 @@
 //! Must not know how events were decoded, what stacks mean or what time it is.
 
 mod block;
+mod estimate;
 mod process;
+mod site;
 
 use rustc_hash::FxHashMap;
 
 use crate::decode::Event;
-pub use process::{AGE_CLASSES_SECONDS, Anomalies, ProcessLedger, SiteAges, SiteTotals};
+pub use estimate::Estimate;
+pub use process::{Anomalies, ProcessLedger};
+pub use site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals};
 
 /// A process from its creation to its end. Unlike a pid it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +32,11 @@ impl Ledger {
     pub fn apply(&mut self, event: &Event) {
         self.event_count += 1;
         match *event {
-            Event::Alloc(alloc) => self.of(alloc.tgid).allocate(alloc),
+            Event::Alloc(alloc) => self.of(alloc.tgid).allocate(alloc, 0),
+            Event::Sample {
+                alloc,
+                sample_bytes,
+            } => self.of(alloc.tgid).allocate(alloc, sample_bytes),
             Event::Free { tgid, address } => self.of(tgid).free(address),
             Event::ReallocBegin { tgid, tid, address } => self.of(tgid).begin_resize(tid, address),
             Event::ReallocEnd {

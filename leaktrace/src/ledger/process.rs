@@ -5,59 +5,16 @@ use hashbrown::HashMap;
 use leaktrace_common::call::Call;
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::{ProcessKey, block::Block};
+use super::{
+    Estimate, ProcessKey,
+    block::Block,
+    site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals},
+};
 use crate::decode::Alloc;
-
-/// Upper ends of the classes of ages, in seconds; a last, open class follows.
-pub const AGE_CLASSES_SECONDS: [u64; 6] = [1, 10, 60, 600, 3_600, 86_400];
 
 /// Sites of one process that are told apart; further ones share the last number, as one site
 /// without a stack. The largest services have some ten thousand.
 const SITES_MAX: usize = 131_072;
-
-/// Objects and bytes of one site since the trace began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SiteTotals {
-    /// The id of its stack as the probes made it; 0 where there is none.
-    pub stack: u64,
-    /// The function that was called.
-    pub call: Option<Call>,
-    /// Bytes handed out; what a child inherits counts as handed out to it.
-    pub allocated_bytes: u64,
-    /// Blocks handed out.
-    pub allocated_count: u64,
-    /// Bytes of those given back.
-    pub freed_bytes: u64,
-    /// Blocks given back.
-    pub freed_count: u64,
-}
-
-impl SiteTotals {
-    /// Bytes that are live.
-    #[must_use]
-    pub fn live_bytes(&self) -> u64 {
-        self.allocated_bytes - self.freed_bytes
-    }
-
-    /// Blocks that are live.
-    #[must_use]
-    pub fn live_count(&self) -> u64 {
-        self.allocated_count - self.freed_count
-    }
-}
-
-/// How old the live blocks of one site are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SiteAges {
-    /// Blocks that are at least as old as was asked for.
-    pub long_lived_count: u64,
-    /// Their bytes.
-    pub long_lived_bytes: u64,
-    /// Age of the oldest block, in microseconds.
-    pub oldest_us: u64,
-    /// Blocks and bytes by class of `AGE_CLASSES_SECONDS`.
-    pub classes: [(u64, u64); AGE_CLASSES_SECONDS.len() + 1],
-}
 
 /// What did not fit together; each is told in the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,7 +40,8 @@ pub struct ProcessLedger {
     /// By thread: the address and the block that `realloc` was called with.
     resizing: FxHashMap<u32, (u64, Block)>,
     sites: Vec<SiteTotals>,
-    site_numbers: FxHashMap<(u64, Call), u32>,
+    /// By stack, function and mean bytes between samples.
+    site_numbers: FxHashMap<(u64, Call, u64), u32>,
     anomalies: Anomalies,
     hit_count: u64,
     children: Vec<(ProcessKey, u64)>,
@@ -156,7 +114,13 @@ impl ProcessLedger {
         self.hit_count
     }
 
-    /// Live blocks.
+    /// Addresses of the live blocks that were recorded.
+    pub fn addresses(&self) -> impl Iterator<Item = u64> {
+        let resizing = self.resizing.values().map(|(address, _)| *address);
+        self.blocks.keys().copied().chain(resizing)
+    }
+
+    /// Live blocks that were recorded.
     #[must_use]
     pub fn live_count(&self) -> usize {
         self.blocks.len() + self.resizing.len()
@@ -175,21 +139,28 @@ impl ProcessLedger {
         let mut ages = vec![SiteAges::default(); self.sites.len()];
         let resizing = self.resizing.values().map(|(_, block)| block);
         for block in self.blocks.values().chain(resizing) {
-            let Some(site) = ages.get_mut(block.site()) else {
+            let (Some(site), Some(totals)) =
+                (ages.get_mut(block.site()), self.sites.get(block.site()))
+            else {
                 continue;
             };
+            let (block_units, byte_units) = totals.estimate.units(block.size());
+            site.live_bytes_variance += totals.estimate.variance(block.size());
             let age_us = now_us.saturating_sub(block.time_us());
             if age_us >= min_age_us {
-                site.long_lived_count += 1;
-                site.long_lived_bytes += block.size();
+                site.long_lived_count += block_units;
+                site.long_lived_bytes += byte_units;
             }
             site.oldest_us = site.oldest_us.max(age_us);
             let class = AGE_CLASSES_SECONDS
                 .iter()
                 .position(|end| age_us < end * 1_000_000);
             let (count, bytes) = &mut site.classes[class.unwrap_or(AGE_CLASSES_SECONDS.len())];
-            *count += 1;
-            *bytes += block.size();
+            *count += block_units;
+            *bytes += byte_units;
+        }
+        for (ages, totals) in ages.iter_mut().zip(&self.sites) {
+            ages.settle(totals);
         }
         ages
     }
@@ -202,10 +173,10 @@ impl ProcessLedger {
         self.children.push((child, time_ns));
     }
 
-    pub(super) fn allocate(&mut self, alloc: Alloc) {
+    pub(super) fn allocate(&mut self, alloc: Alloc, sample_bytes: u64) {
         self.hit_count += 2;
         self.exited_ns = None;
-        self.insert(alloc);
+        self.insert(alloc, sample_bytes);
     }
 
     pub(super) fn free(&mut self, address: u64) {
@@ -257,7 +228,7 @@ impl ProcessLedger {
             None => self.anomalies.frees_untraced += 1,
         }
         if new.address != 0 && is_followed {
-            self.insert(new);
+            self.insert(new, 0);
         }
     }
 
@@ -291,6 +262,7 @@ impl ProcessLedger {
             site.allocated_count = site.live_count();
             site.freed_bytes = 0;
             site.freed_count = 0;
+            site.estimate.inherit();
         }
         // What another thread was resizing will stay as it is: that thread is not in the child.
         for (address, block) in self.resizing.values() {
@@ -299,12 +271,11 @@ impl ProcessLedger {
         child
     }
 
-    fn insert(&mut self, alloc: Alloc) {
-        let number = self.site_number(alloc.stack, alloc.call);
+    fn insert(&mut self, alloc: Alloc, sample_bytes: u64) {
+        let number = self.site_number(alloc.stack, alloc.call, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {
-            site.allocated_bytes += block.size();
-            site.allocated_count += 1;
+            site.add_allocated(block.size());
         }
         if let Some(missed) = self.blocks.insert(alloc.address, block) {
             self.settle(missed);
@@ -314,13 +285,12 @@ impl ProcessLedger {
 
     fn settle(&mut self, block: Block) {
         if let Some(site) = self.sites.get_mut(block.site()) {
-            site.freed_bytes += block.size();
-            site.freed_count += 1;
+            site.add_freed(block.size());
         }
     }
 
-    fn site_number(&mut self, stack: u64, call: Call) -> u32 {
-        if let Some(number) = self.site_numbers.get(&(stack, call)) {
+    fn site_number(&mut self, stack: u64, call: Call, sample_bytes: u64) -> u32 {
+        if let Some(number) = self.site_numbers.get(&(stack, call, sample_bytes)) {
             return *number;
         }
         let is_full = self.sites.len() >= SITES_MAX;
@@ -335,11 +305,12 @@ impl ProcessLedger {
             self.sites.push(SiteTotals {
                 stack,
                 call: Some(call),
+                estimate: Estimate::new(sample_bytes),
                 ..SiteTotals::default()
             });
             // Both fit in 32 bits: there are at most `SITES_MAX`.
             self.site_numbers
-                .insert((stack, call), (self.sites.len() - 1) as u32);
+                .insert((stack, call, sample_bytes), (self.sites.len() - 1) as u32);
         }
         (self.sites.len() - 1) as u32
     }

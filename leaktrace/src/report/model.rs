@@ -139,6 +139,8 @@ pub struct Accuracy {
     pub kind: AccuracyKind,
     /// Mean bytes between samples; 0 is exact.
     pub sample_bytes: u64,
+    /// How far `live_bytes` may be off, up or down, in 95 of 100 cases; `None` where it is no estimate.
+    pub live_bytes_error: Option<u64>,
     /// What was lost, by counter name; only what is not zero.
     pub lost: BTreeMap<&'static str, u64>,
 }

@@ -330,6 +330,7 @@ fn renderer() -> Process {
             kind: AccuracyKind::Lossy,
             sample_bytes: 0,
             lost: BTreeMap::from([("allocations_lost", 37), ("stacks_deferred", 1204)]),
+            ..Accuracy::default()
         },
         rss_bytes: Some(104_857_600),
         counts: counts((73_400_320, 70), (73_400_320, 70), (80_000_000, 90)),
@@ -364,6 +365,7 @@ fn hostile() -> Process {
         accuracy: Accuracy {
             kind: AccuracyKind::Sampled,
             sample_bytes: 524_288,
+            live_bytes_error: Some(2_048),
             lost: BTreeMap::new(),
         },
         command_line: "./evil \u{1b}]0;owned\u{7} \u{9b}31m \"quoted\" back\\slash".into(),

@@ -87,7 +87,8 @@ impl Tracer {
         let rss_bytes = self.context.roster.rss_bytes(key);
         let member = self.context.roster.get_mut(key).clone();
         let process = self.ledger.get(key)?;
-        let (tgid, hit_count) = (process.tgid(), process.hit_count());
+        let tgid = process.tgid();
+        let hit_count = self.hit_count(process);
         let (reported_hits, reported_ns) = member.reported_hits;
         let since_ns = now_ns.saturating_sub(reported_ns.max(self.began_ns)).max(1);
         let hits = hit_count.saturating_sub(reported_hits);
@@ -133,7 +134,10 @@ impl Tracer {
             },
             coverage_reason,
             allocators,
-            accuracy: accuracy(process, &member, losses.get(&tgid)),
+            accuracy: self.estimated(
+                accuracy(process, &member, losses.get(&tgid)),
+                (summary.sample_bytes, summary.live_bytes_variance),
+            ),
             rss_bytes,
             counts: summary.counts,
             freed_untraced_count: process.anomalies().frees_untraced,
@@ -367,7 +371,7 @@ fn accuracy(
     };
     Accuracy {
         kind,
-        sample_bytes: 0,
         lost,
+        ..Accuracy::default()
     }
 }

@@ -4,11 +4,12 @@
 mod assemble;
 mod attach;
 mod context;
+mod govern;
 
 use std::{collections::BTreeMap, io, time::Duration};
 
 use anyhow::Context as _;
-use leaktrace_common::counter::Counter;
+use leaktrace_common::{counter::Counter, policy::Policy};
 use rustc_hash::FxHashSet;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -61,6 +62,10 @@ pub struct Tracer {
     targets: Targets,
     probes: Probes,
     attachments: Attachments,
+    /// What is recorded of those that have no policy of their own; `None` where all is, of all.
+    policy: Option<Policy>,
+    /// What is to be told to the probes of recorded blocks.
+    keeping: govern::Keeping,
     source: Source,
     /// Batches that surely empty a ring that nobody fills meanwhile.
     ring_batches: usize,
@@ -104,6 +109,8 @@ impl Tracer {
             targets,
             probes,
             attachments: Attachments::default(),
+            policy: settings.is_governed.then_some(settings.policy),
+            keeping: govern::Keeping::default(),
             source,
             ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
             deferred_frees_seen: 0,
@@ -155,6 +162,7 @@ impl Tracer {
         for (tgid, address, time_ns) in late_frees {
             self.ledger.apply_lost_free(tgid, address, time_ns);
         }
+        self.tell_kept()?;
         self.do_todo();
         // Every record up to then is taken in, so the mappings of that time may come about.
         self.context.spaces.advance(now_ns);
@@ -246,10 +254,12 @@ impl Tracer {
             context,
             todo,
             ended_count,
+            keeping,
             ..
         } = self;
         source.drain(|event| match &event {
             Event::Alloc(_)
+            | Event::Sample { .. }
             | Event::Free { .. }
             | Event::ReallocBegin { .. }
             | Event::ReallocEnd { .. } => ledger.apply(&event),
@@ -273,6 +283,7 @@ impl Tracer {
                 if ledger.key(*tgid).is_some()
                     && let Some(key) = ledger.key(*child_tgid)
                 {
+                    keeping.forked(*child_tgid);
                     context
                         .roster
                         .note(key, *child_tgid, Some(*time_ns), Some(*uid));
@@ -283,6 +294,7 @@ impl Tracer {
                 }
             }
             Event::Exec(image) => {
+                keeping.ends(ledger, image.tgid);
                 ledger.apply(&event);
                 if let Some(key) = ledger.key(image.tgid) {
                     let born_ns = ledger.get(key).and_then(|process| process.born_ns());
@@ -356,6 +368,7 @@ impl Tracer {
                 self.attachments.forget(&mut self.probes, tgid);
                 self.unwinding.forget(tgid);
                 self.probes.forget_losses(tgid);
+                self.forget_governed(key, tgid);
             }
         }
         self.ledger.forget(key);

@@ -12,4 +12,5 @@ mod host;
 mod identity;
 mod overflow;
 mod reports;
+mod sampling;
 mod servers;

@@ -121,6 +121,8 @@ pub(super) struct NotCovered<'a> {
 pub(super) struct Accuracy<'a> {
     pub kind: &'static str,
     pub sample_bytes: Integer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_bytes_error: Option<Integer>,
     pub lost: BTreeMap<&'a str, Integer>,
 }
 

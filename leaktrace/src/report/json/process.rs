@@ -27,6 +27,7 @@ pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Proces
         accuracy: Accuracy {
             kind: from.accuracy.kind.word(),
             sample_bytes: Integer(from.accuracy.sample_bytes),
+            live_bytes_error: from.accuracy.live_bytes_error.map(Integer),
             lost: counters(cuts, "accuracy.lost", &from.accuracy.lost),
         },
         elapsed_seconds: seconds(report.elapsed),

@@ -211,6 +211,7 @@ impl Random {
             accuracy: Accuracy {
                 kind: kinds[self.below(3) as usize],
                 sample_bytes: self.number(),
+                live_bytes_error: self.maybe(Self::number),
                 lost: self.map(Self::number),
             },
             rss_bytes: self.maybe(Self::number),

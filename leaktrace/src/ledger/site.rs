@@ -1,0 +1,95 @@
+//! Owns the figures of one site of one process: what it handed out and how old what is left is.
+//! Must not know blocks, stacks or other processes.
+
+use leaktrace_common::call::Call;
+
+use super::Estimate;
+
+/// Upper ends of the classes of ages, in seconds; a last, open class follows.
+pub const AGE_CLASSES_SECONDS: [u64; 6] = [1, 10, 60, 600, 3_600, 86_400];
+
+/// Objects and bytes of one site since the trace began: as many as there were, or, of a site that is
+/// sampled, as many as its samples stand for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SiteTotals {
+    /// The id of its stack as the probes made it; 0 where there is none.
+    pub stack: u64,
+    /// The function that was called.
+    pub call: Option<Call>,
+    /// Bytes handed out; what a child inherits counts as handed out to it.
+    pub allocated_bytes: u64,
+    /// Blocks handed out.
+    pub allocated_count: u64,
+    /// Bytes of those given back.
+    pub freed_bytes: u64,
+    /// Blocks given back.
+    pub freed_count: u64,
+    /// How the figures came about.
+    pub estimate: Estimate,
+}
+
+impl SiteTotals {
+    pub(super) fn add_allocated(&mut self, size: u64) {
+        match self.estimate.allocate(size) {
+            Some((count, bytes)) => (self.allocated_count, self.allocated_bytes) = (count, bytes),
+            None => {
+                self.allocated_bytes += size;
+                self.allocated_count += 1;
+            }
+        }
+    }
+
+    pub(super) fn add_freed(&mut self, size: u64) {
+        match self.estimate.free(size) {
+            // Sums of the same terms in another order may round otherwise.
+            Some((count, bytes)) => {
+                self.freed_count = count.min(self.allocated_count);
+                self.freed_bytes = bytes.min(self.allocated_bytes);
+            }
+            None => {
+                self.freed_bytes += size;
+                self.freed_count += 1;
+            }
+        }
+    }
+
+    /// Bytes that are live.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.allocated_bytes - self.freed_bytes
+    }
+
+    /// Blocks that are live.
+    #[must_use]
+    pub fn live_count(&self) -> u64 {
+        self.allocated_count - self.freed_count
+    }
+}
+
+/// How old the live blocks of one site are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SiteAges {
+    /// Blocks that are at least as old as was asked for.
+    pub long_lived_count: u64,
+    /// Their bytes.
+    pub long_lived_bytes: u64,
+    /// Age of the oldest block, in microseconds.
+    pub oldest_us: u64,
+    /// Blocks and bytes by class of `AGE_CLASSES_SECONDS`.
+    pub classes: [(u64, u64); AGE_CLASSES_SECONDS.len() + 1],
+    /// Variance of the estimate of live bytes; 0 where it is none.
+    pub live_bytes_variance: f64,
+}
+
+impl SiteAges {
+    /// From sums of units to blocks and bytes, of which there are no more than live ones.
+    pub(super) fn settle(&mut self, totals: &SiteTotals) {
+        let count = |units| totals.estimate.whole(units).min(totals.live_count());
+        let bytes = |units| totals.estimate.whole(units).min(totals.live_bytes());
+        self.long_lived_count = count(self.long_lived_count);
+        self.long_lived_bytes = bytes(self.long_lived_bytes);
+        for class in &mut self.classes {
+            *class = (count(class.0), bytes(class.1));
+        }
+    }
+}
