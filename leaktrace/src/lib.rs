@@ -26,6 +26,7 @@ pub mod unwind;
 pub mod attachments;
 pub mod cli;
 pub mod launch;
+pub mod listen;
 pub mod notify;
 pub mod probes;
 pub mod session;

@@ -5,5 +5,6 @@ pub mod clock;
 pub mod container;
 pub mod doctor;
 pub mod maps;
+pub mod own;
 mod owner;
 pub mod process;

@@ -2,6 +2,7 @@
 //! Must not know the kernel, files, clocks or how any figure came about.
 
 pub mod json;
+pub mod metrics;
 pub mod model;
 pub mod text;
 
@@ -11,4 +12,4 @@ mod units;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
-mod samples;
+pub(crate) mod samples;

@@ -84,8 +84,8 @@ pub struct PcTable<'d> {
 pub(super) fn find_header(bytes: &[u8]) -> Option<usize> {
     /// Alignment of `runtime.pclntab`.
     const STEP: usize = 8;
-    let words = bytes.chunks_exact(STEP).enumerate();
-    let mut hits = words.filter(|(_, word)| MAGICS.iter().any(|(magic, _)| magic == word));
+    let words = bytes.as_chunks::<STEP>().0.iter().enumerate();
+    let mut hits = words.filter(|(_, word)| MAGICS.iter().any(|(magic, _)| magic == *word));
     hits.find_map(|(index, _)| {
         let at = index * STEP;
         header(&bytes[at..]).map(|_| at)
