@@ -68,6 +68,8 @@ pub struct GoroutineLayout {
     pub waitsince: u16,
     /// `waitreason`.
     pub waitreason: u16,
+    /// `trackingSeq`, a byte that changes each time it stops running.
+    pub turns: u16,
     /// `gopc`, the `go` statement that made it.
     pub gopc: u16,
     /// `startpc`, the function that it runs.
@@ -240,6 +242,11 @@ fn goroutine(minor: u32) -> GoroutineLayout {
         23..=24 => (0x70, Some(0x80), 0x98),
         _ => (0x68, Some(0x78), 0x90),
     };
+    let turns = match minor {
+        ..=21 => 0xbc,
+        22 | 25 => 0xbf,
+        _ => 0xc7,
+    };
     let (gopc, startpc) = match minor {
         ..=22 | 25 => (0x118, 0x128),
         _ => (0x120, 0x130),
@@ -254,6 +261,7 @@ fn goroutine(minor: u32) -> GoroutineLayout {
         goid: status + 0x08,
         waitsince: status + 0x18,
         waitreason: status + 0x20,
+        turns,
         gopc,
         startpc,
         read_bytes: 0x138,

@@ -2,4 +2,9 @@
 //! Must not know probes' links, reports or which processes are of interest.
 
 pub mod binary;
+pub mod buckets;
+pub mod globals;
+pub mod goroutines;
 pub mod layout;
+pub mod memory;
+pub mod program;
