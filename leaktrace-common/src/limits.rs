@@ -16,6 +16,9 @@ pub const WAKE_UP_DIVISOR: u32 = 8;
 /// 56 bytes. A thread beyond that is counted under `Counter::ThreadTableFull` at each call.
 pub const THREADS_MAX: u32 = 65_536;
 
+/// Words of eight bytes that are kept of such a thread.
+pub const THREAD_WORDS: usize = 6;
+
 /// Stacks known to have been sent. Beyond that a stack is sent with each of its allocations.
 pub const STACKS_MAX: u32 = 262_144;
 

@@ -17,6 +17,7 @@ use leaktrace_common::{
     config::ProbeConfig,
     counter::Counter,
     event::{Alloc, FLAG_NOT_FOLLOWED, Free, Header, Kind, ReallocBegin, ReallocEnd},
+    limits::THREAD_WORDS,
     policy::{Policy, watched},
 };
 
@@ -52,7 +53,7 @@ pub struct Thread {
     keeps: u8,
 }
 
-const _: () = assert!(size_of::<Thread>() == 48);
+const _: () = assert!(size_of::<Thread>() == 8 * THREAD_WORDS);
 
 /// A call of an allocator, as its arguments tell.
 struct Request {
@@ -316,6 +317,7 @@ fn try_exit(registers: &pt_regs, thread: &Thread, tid: u32, tgid: u32) -> Result
     if thread.keeps != 0 {
         sampling::record(alloc, thread.sample_bytes)
     } else if emit::record(alloc) {
+        sampling::count_record(tgid, &CONFIG.load());
         Ok(())
     } else {
         Err(Counter::AllocationsLost)
@@ -356,6 +358,7 @@ fn end_resize(address: u64, thread: &Thread, tid: u32, tgid: u32) -> Result<(), 
         return Err(Counter::AllocationsLost);
     }
     if thread.keeps == 0 || thread.is_followed == 0 || address == 0 {
+        sampling::count_record(tgid, &CONFIG.load());
         return Ok(());
     }
     sampling::record(

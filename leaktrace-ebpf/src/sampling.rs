@@ -105,11 +105,24 @@ pub fn record(alloc: Alloc, sample_bytes: u64) -> Result<(), Counter> {
         let _ = KEPT.remove(&key);
         return Err(Counter::AllocationsLost);
     }
+    add_record(tgid);
+    Ok(())
+}
+
+/// Counts a record that was sent, where that is counted.
+#[inline(always)]
+pub fn count_record(tgid: u32, config: &ProbeConfig) {
+    if config.is_governed != 0 {
+        add_record(tgid);
+    }
+}
+
+#[inline(always)]
+fn add_record(tgid: u32) {
     if let Some(hits) = HITS.get_ptr_mut(&tgid) {
         // SAFETY: a map value, alive while the program runs; taking a field's address reads nothing.
         count::add(unsafe { &raw mut (*hits).sample_count }, 1);
     }
-    Ok(())
 }
 
 /// Whether the free of a block is recorded. A block that is kept no longer is: it is being freed.

@@ -147,6 +147,16 @@ impl Attachments {
         }
     }
 
+    /// Takes out the links that fired for everyone; they can be put in again.
+    pub fn release_host(&mut self, probes: &mut Probes) {
+        let live = |_: &ModuleId, it: &mut Placement| matches!(it, Placement::Live(_));
+        for (_, placement) in self.for_all.extract_if(live) {
+            if let Placement::Live(attached) = placement {
+                probes.detach(attached);
+            }
+        }
+    }
+
     /// Drops what is known of a process that was reported, or whose pid another has now.
     pub fn forget(&mut self, probes: &mut Probes, tgid: u32) {
         self.release(probes, tgid);

@@ -30,6 +30,8 @@ pub struct TraceConfig {
     pub ring_bytes: u32,
     /// Mean bytes between samples; 0 records every allocation.
     pub sample_bytes: u64,
+    /// The part of one CPU that probes may take of each process; `None` for no limit.
+    pub max_overhead: Option<f64>,
     /// Exit with 1 when a site is judged to be growing.
     pub fail_on_leak: bool,
     /// The options as the stream's first line tells them.

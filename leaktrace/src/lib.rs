@@ -24,6 +24,8 @@ pub mod symbolize;
 pub mod unwind;
 
 pub mod attachments;
+pub mod budget;
+pub mod calibration;
 pub mod cli;
 pub mod launch;
 pub mod listen;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use leaktrace::{
+    calibration,
     cli::{Cli, Command},
     host::doctor,
     session::{self, Outcome},
@@ -66,6 +67,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 Outcome::Done => ExitCode::SUCCESS,
                 Outcome::LeakFound => ExitCode::from(1),
             })
+        }
+        Command::CalibrationTarget => {
+            calibration::be_target(std::io::stdin(), std::io::stdout())?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Doctor => {
             let checks = doctor::examine();

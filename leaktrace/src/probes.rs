@@ -263,6 +263,45 @@ impl Probes {
         }
     }
 
+    /// Puts the real programs at these places of a file: entries, and returns of all that hands out.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses; nothing is attached then.
+    pub fn attach_at(
+        &mut self,
+        file: &File,
+        places: &[(u64, Call)],
+        scope: Scope,
+    ) -> anyhow::Result<Attached> {
+        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let programs = self.native();
+        let mut attached = Attached {
+            programs,
+            enter: Vec::new(),
+            exit: Vec::new(),
+        };
+        let point = |(offset, call): &(u64, Call)| UProbeAttachPoint {
+            location: (*offset).into(),
+            cookie: Some(u64::from(*call as u8)),
+        };
+        let enters: Vec<_> = places.iter().map(point).collect();
+        let returning = places.iter().filter(|(_, call)| *call != Call::Free);
+        let exits: Vec<_> = returning.map(point).collect();
+        let result = self
+            .attach_points(programs.exit, &exits, &path, scope, &mut attached.exit)
+            .and_then(|()| {
+                self.attach_points(programs.enter, &enters, &path, scope, &mut attached.enter)
+            });
+        match result {
+            Ok(()) => Ok(attached),
+            Err(error) => {
+                self.detach(attached);
+                Err(error)
+            }
+        }
+    }
+
     /// Takes the probes of a file out again, soon.
     pub fn detach(&mut self, attached: Attached) {
         // Entries first, so that no call is left without its return.

@@ -1,6 +1,7 @@
 //! Owns what is known of each traced process besides its blocks, kept also when it is gone.
 //! Must not know allocations.
 
+use leaktrace_common::policy::Hits;
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -23,7 +24,18 @@ pub struct Member {
     /// Whether it ran before its probes were in place, though it began during the trace.
     pub is_attached_late: bool,
     /// Probes hit and the time at the last report, for the rate since.
-    pub reported_hits: (u64, u64),
+    pub reported_hits: (Hits, u64),
+    /// Nanoseconds during which its probes were out, and since when they are.
+    pub unwatched: (u64, Option<u64>),
+}
+
+impl Member {
+    /// How long its probes were out up to `now_ns`.
+    #[must_use]
+    pub fn unwatched_ns(&self, now_ns: u64) -> u64 {
+        let (before_ns, since_ns) = self.unwatched;
+        before_ns + since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
+    }
 }
 
 /// Every traced process.

@@ -135,10 +135,11 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         ring_bytes: config.ring_bytes,
         // As many as the ring holds records of the smallest kind, to the nearest power of two.
         lost_frees: (config.ring_bytes / 256).max(16),
-        is_governed: config.sample_bytes != 0,
+        is_governed: config.sample_bytes != 0 || config.max_overhead.is_some(),
         policy: Policy::sampled(config.sample_bytes),
     };
     let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
+    tracer.calibrate(config.max_overhead)?;
     let mut launch = match config.targets.command.as_slice() {
         [] => None,
         command => Some(Launch::spawn(command)?),

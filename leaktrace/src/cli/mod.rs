@@ -24,9 +24,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Trace now, report, stop.
-    Trace(TraceArgs),
+    Trace(Box<TraceArgs>),
     /// Tell what this kernel and these privileges allow.
     Doctor,
+    /// Be called by the agent that measures what a probe costs.
+    #[command(name = crate::calibration::COMMAND, hide = true)]
+    CalibrationTarget,
 }
 
 #[cfg(test)]

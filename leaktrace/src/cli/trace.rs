@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use leaktrace_common::limits;
 
 use super::values::{
-    parse_duration, parse_glob, parse_interval, parse_ring_size, parse_sample_size, parse_size,
+    parse_duration, parse_glob, parse_interval, parse_ring_size, parse_sample_size, parse_share,
+    parse_size,
 };
 use crate::{
     config::{Format, Targets, TraceConfig},
@@ -65,6 +66,12 @@ pub struct TraceArgs {
     /// Every block of at least 32 times this size is recorded. Estimates are unbiased, whatever the sizes.
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_sample_size)]
     pub sample_bytes: u64,
+
+    /// Keep what probes cost each process, and the host, below this part of one CPU, as in 5% or 0.05.
+    ///
+    /// Over it, fewer allocations are recorded, or probes are taken out for a while; the report says so.
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    pub max_overhead: Option<f64>,
 
     /// List this many sites of each process.
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -125,6 +132,7 @@ impl TraceArgs {
             output: self.output,
             ring_bytes: self.ring_size,
             sample_bytes: self.sample_bytes,
+            max_overhead: self.max_overhead,
             fail_on_leak: self.fail_on_leak,
             told,
         }
@@ -164,6 +172,9 @@ impl TraceArgs {
             if let Some(value) = value {
                 told.insert(name, format!("{value:?}"));
             }
+        }
+        if let Some(share) = self.max_overhead {
+            told.insert("max_overhead", share.to_string());
         }
         if let Some(size) = self.max_size {
             told.insert("max_size", size.to_string());

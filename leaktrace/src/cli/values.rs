@@ -32,6 +32,19 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
         .map_err(|_| "write bytes, or a number and a unit, such as 512, 4KiB or 1MB".to_owned())
 }
 
+/// `5%` or `0.05`: a part of one CPU.
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, unit) = match text.strip_suffix('%') {
+        Some(number) => (number, 100.0),
+        None => (text, 1.0),
+    };
+    let share = number.trim().parse::<f64>().map(|number| number / unit);
+    match share {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("write a part of one CPU, such as 5% or 0.05".to_owned()),
+    }
+}
+
 /// A mean distance between samples that the probes can count down.
 pub(super) fn parse_sample_size(text: &str) -> Result<u64, String> {
     let size = parse_size(text)?;
@@ -68,6 +81,14 @@ mod tests {
         assert!(parse_size("much").unwrap_err().contains("4KiB"));
         assert_eq!(parse_ring_size("64KiB"), Ok(65_536));
         assert!(parse_ring_size("5000").is_err());
+        assert_eq!(parse_share("5%"), Ok(0.05));
+        assert_eq!(parse_share("0.5"), Ok(0.5));
+        for refused in ["0", "200%", "-1%", "NaN", "much", "%"] {
+            assert!(
+                parse_share(refused).unwrap_err().contains("5%"),
+                "{refused}"
+            );
+        }
         assert_eq!(parse_sample_size("512KiB"), Ok(524_288));
         assert!(parse_sample_size("2GiB").unwrap_err().contains("1GiB"));
         assert!(parse_interval("1ms").is_err());

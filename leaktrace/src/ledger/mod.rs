@@ -117,6 +117,13 @@ impl Ledger {
         keys
     }
 
+    /// Gives up all that a process holds: nobody saw what it gave back meanwhile.
+    pub fn give_up_blocks(&mut self, key: ProcessKey) {
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.give_up_blocks();
+        }
+    }
+
     /// Drops a process and all that it holds: to be called for one that ended and was reported.
     pub fn forget(&mut self, key: ProcessKey) {
         if let Some(process) = self.processes.remove(&key)

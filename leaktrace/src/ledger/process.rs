@@ -25,6 +25,8 @@ pub struct Anomalies {
     pub frees_implied: u64,
     /// Allocations beyond the number of sites that are told apart.
     pub sites_merged: u64,
+    /// Blocks that were given up because their frees could not be watched.
+    pub blocks_unfollowed: u64,
 }
 
 /// What one process holds.
@@ -241,6 +243,15 @@ impl ProcessLedger {
             // A child forked before keeps what it has; nobody inherits from this image's past.
             ..Self::default()
         };
+    }
+
+    pub(super) fn give_up_blocks(&mut self) {
+        let resizing = std::mem::take(&mut self.resizing);
+        let blocks = std::mem::take(&mut self.blocks).into_values();
+        for block in blocks.chain(resizing.into_values().map(|(_, block)| block)) {
+            self.settle(block);
+            self.anomalies.blocks_unfollowed += 1;
+        }
     }
 
     pub(super) fn exit(&mut self, time_ns: u64) {

@@ -3,7 +3,10 @@
 
 use anyhow::Context as _;
 use aya::maps::{HashMap, MapData};
-use leaktrace_common::policy::{Hits, KeptKey, Policy};
+use leaktrace_common::{
+    limits::THREAD_WORDS,
+    policy::{Hits, KeptKey, Policy},
+};
 
 use super::Probes;
 
@@ -79,6 +82,26 @@ impl Probes {
     pub fn forget_hits(&mut self, tgid: u32) {
         if let Ok(mut hits) = self.map_of::<u32, Hits>("HITS") {
             let _ = hits.remove(&tgid);
+        }
+    }
+
+    /// Drops what the probes know of calls that a process is in: their returns were not seen.
+    pub fn forget_threads(&mut self, tgid: u32) {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{tgid}/task")) else {
+            return;
+        };
+        let Ok(mut threads) = self.map_of::<u64, [u64; THREAD_WORDS]>("THREADS") else {
+            return;
+        };
+        for task in tasks.flatten() {
+            if let Some(tid) = task
+                .file_name()
+                .to_str()
+                .and_then(|it| it.parse::<u64>().ok())
+            {
+                // Most threads have no entry.
+                let _ = threads.remove(&(u64::from(tgid) << 32 | tid));
+            }
         }
     }
 

@@ -88,12 +88,12 @@ impl Tracer {
         let member = self.context.roster.get_mut(key).clone();
         let process = self.ledger.get(key)?;
         let tgid = process.tgid();
-        let hit_count = self.hit_count(process);
+        let hits = self.hits(process);
         let (reported_hits, reported_ns) = member.reported_hits;
-        let since_ns = now_ns.saturating_sub(reported_ns.max(self.began_ns)).max(1);
-        let hits = hit_count.saturating_sub(reported_hits);
-        self.context.roster.get_mut(key).reported_hits = (hit_count, now_ns);
+        let since_ns = now_ns.saturating_sub(reported_ns.max(self.began_ns));
+        self.context.roster.get_mut(key).reported_hits = (hits, now_ns);
         let (allocators, coverage, coverage_reason) = self.coverage(tgid);
+        let (coverage, coverage_reason) = self.watched(&member, now_ns, coverage, coverage_reason);
         let executable = self.executable(tgid, &member);
         let process = self.ledger.get(key)?;
         let allocator = allocators
@@ -135,7 +135,7 @@ impl Tracer {
             coverage_reason,
             allocators,
             accuracy: self.estimated(
-                accuracy(process, &member, losses.get(&tgid)),
+                accuracy(process, &member, losses.get(&tgid), now_ns),
                 (summary.sample_bytes, summary.live_bytes_variance),
             ),
             rss_bytes,
@@ -143,10 +143,7 @@ impl Tracer {
             freed_untraced_count: process.anomalies().frees_untraced,
             verdict: model::Verdict::Young,
             growth_bytes_per_second: None,
-            overhead: model::Overhead {
-                hits_per_second: hits as f64 * 1e9 / since_ns as f64,
-                ns_per_hit: None,
-            },
+            overhead: self.overhead(reported_hits, hits, since_ns),
             exited: process.exited_ns().map(|exited_ns| model::Exited {
                 time_unix_ns: self.clock.boot_to_unix_ns(exited_ns),
             }),
@@ -351,6 +348,7 @@ fn accuracy(
     process: &ProcessLedger,
     member: &Member,
     counted: Option<&Vec<(Counter, u64)>>,
+    now_ns: u64,
 ) -> Accuracy {
     let (mut lost, mut is_lossy) = summary::losses(counted.into_iter().flatten().copied());
     let anomalies = process.anomalies();
@@ -358,12 +356,17 @@ fn accuracy(
         ("frees_implied", anomalies.frees_implied),
         ("sites_merged", anomalies.sites_merged),
         ("attached_late", u64::from(member.is_attached_late)),
+        ("blocks_unfollowed", anomalies.blocks_unfollowed),
+        (
+            "unwatched_milliseconds",
+            member.unwatched_ns(now_ns) / 1_000_000,
+        ),
     ] {
         if count > 0 {
             lost.insert(name, count);
         }
     }
-    is_lossy |= member.is_attached_late;
+    is_lossy |= member.is_attached_late || member.unwatched_ns(now_ns) > 0;
     let kind = if is_lossy {
         AccuracyKind::Lossy
     } else {

@@ -177,7 +177,12 @@ impl Tracer {
             .collect()
     }
 
-    fn attach_mapping(&mut self, tgid: u32, mapping: &Mapping, scope: Scope) -> Result<(), String> {
+    pub(super) fn attach_mapping(
+        &mut self,
+        tgid: u32,
+        mapping: &Mapping,
+        scope: Scope,
+    ) -> Result<(), String> {
         let module = self.context.modules.resolve(tgid, mapping);
         let module = self.context.modules.get(module).clone();
         self.attachments.attach(&mut self.probes, &module, scope)

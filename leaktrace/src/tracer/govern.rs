@@ -1,106 +1,207 @@
-//! Owns what the probes are told to record of whom, and the blocks that they are told to wait for.
-//! Must not know why: budgets and samples are decided elsewhere.
+//! Owns keeping what probes cost within what they may cost: it counts, asks the governors, and does
+//! what they say.
+//! Must not know how they decide.
 
-use leaktrace_common::policy::Policy;
+use std::io::Write as _;
+
+use leaktrace_common::policy::{Policy, watched};
+use rustc_hash::FxHashMap;
 
 use super::Tracer;
 use crate::{
-    ledger::{Ledger, ProcessKey, ProcessLedger},
-    report::model::{Accuracy, AccuracyKind},
+    budget::{Governor, Order},
+    calibration::{self, Cost},
+    probes::Scope,
+    report::model::Coverage,
+    roster::Member,
 };
 
-/// Two-sided 95 % of a normal distribution, in standard errors.
-const ERRORS_OF_95_PERCENT: f64 = 1.96;
+/// How often costs are looked at: several times in the second within which they must fall.
+const PAUSE_NS: u64 = 50_000_000;
 
-/// What is to be told to the probes of recorded blocks, once the batch that told of it is taken in.
+/// What probes cost, and may cost.
 #[derive(Default)]
-pub(super) struct Keeping {
-    /// Children, whose blocks the probes know as their parents'.
-    forked: Vec<u32>,
-    /// Blocks whose image is gone.
-    ended: Vec<(u32, Vec<u64>)>,
-}
-
-impl Keeping {
-    pub(super) fn forked(&mut self, child: u32) {
-        self.forked.push(child);
-    }
-
-    /// To be called before the ledger drops what a process held.
-    pub(super) fn ends(&mut self, ledger: &Ledger, tgid: u32) {
-        let process = ledger.key(tgid).and_then(|key| ledger.get(key));
-        if let Some(process) = process.filter(|it| it.live_count() > 0) {
-            self.ended.push((tgid, process.addresses().collect()));
-        }
-    }
+pub(super) struct Budget {
+    /// What a hit costs, where it was measured.
+    pub cost: Option<Cost>,
+    /// The part of one CPU that probes may take of each process.
+    limit: Option<f64>,
+    pub governors: FxHashMap<u32, Governor>,
+    governed_ns: u64,
+    /// Whether the probes that all processes share are out.
+    is_host_paused: bool,
 }
 
 impl Tracer {
-    /// Tells the probes which recorded blocks have come and gone with their processes.
-    pub(super) fn tell_kept(&mut self) -> anyhow::Result<()> {
-        let Keeping { forked, ended } = std::mem::take(&mut self.keeping);
-        let Some(policy) = self.policy else {
+    /// Measures what a hit costs here, and sets what probes may cost, if anything.
+    ///
+    /// # Errors
+    ///
+    /// Where a limit is set and costs cannot be measured.
+    pub fn calibrate(&mut self, limit: Option<f64>) -> anyhow::Result<()> {
+        let Self { probes, source, .. } = self;
+        let measured = calibration::measure(probes, self.policy.is_some(), |probes| {
+            while source.drain(|_| {}) {}
+            // Nobody's ledger has these blocks.
+            let _ = probes.take_lost_frees();
+        });
+        match measured {
+            Ok(cost) => self.budget.cost = Some(cost),
+            Err(error) if limit.is_some() => {
+                return Err(error.context("cannot tell what probes cost, as --max-overhead needs"));
+            }
+            Err(error) => eprintln!("leaktrace: cannot tell what probes cost: {error:#}"),
+        }
+        self.deferred_frees_seen = self.probes.deferred_frees()?;
+        self.budget.limit = limit;
+        Ok(())
+    }
+
+    /// Looks at what each process pays, where that is limited and it is time to.
+    pub(super) fn govern(&mut self, now_ns: u64) -> anyhow::Result<()> {
+        let (Some(limit), Some(cost)) = (self.budget.limit, self.budget.cost) else {
             return Ok(());
         };
-        for (tgid, addresses) in ended {
-            self.probes.release(tgid, addresses.into_iter());
+        if now_ns.saturating_sub(self.budget.governed_ns) < PAUSE_NS {
+            return Ok(());
         }
-        for child in forked {
-            self.take_over(child, &policy)?;
+        self.budget.governed_ns = now_ns;
+        let sample_bytes = self.policy.map_or(0, |policy| policy.sample_bytes);
+        for tgid in self.tgids() {
+            let hits = self.probes.hits(tgid);
+            let governor = self
+                .budget
+                .governors
+                .entry(tgid)
+                .or_insert_with(|| Governor::new(limit, cost, sample_bytes, now_ns));
+            let order = governor.look(now_ns, hits.hit_count, hits.sample_count);
+            let fraction = governor.fraction();
+            self.obey(tgid, order, fraction, now_ns)?;
         }
         Ok(())
     }
 
-    /// From here on only frees of recorded blocks are told of a process of which all were.
-    fn take_over(&mut self, tgid: u32, policy: &Policy) -> anyhow::Result<()> {
-        let process = self.ledger.key(tgid).and_then(|key| self.ledger.get(key));
-        let Some(process) = process.filter(|it| it.exited_ns().is_none()) else {
-            return Ok(());
+    fn obey(&mut self, tgid: u32, order: Order, paid: f64, now_ns: u64) -> anyhow::Result<()> {
+        match order {
+            Order::Keep => Ok(()),
+            Order::Sample(sample_bytes) => {
+                self.say(
+                    tgid,
+                    paid,
+                    &format!("recording one allocation in {} KiB", sample_bytes >> 10),
+                );
+                // Until the probes know which blocks are recorded, they tell every free.
+                let policy = Policy::sampled(sample_bytes);
+                let meanwhile = Policy {
+                    watched: watched::ALLOCATIONS | watched::FREES,
+                    ..policy
+                };
+                self.probes.set_policy(tgid, &meanwhile)?;
+                self.keeping.restrict(tgid, policy);
+                Ok(())
+            }
+            Order::Detach => self.pause(tgid, paid, now_ns),
+            Order::Attach => self.resume(tgid, now_ns),
+        }
+    }
+
+    /// Takes probes out: of one process, or, where all have the same, of all.
+    fn pause(&mut self, tgid: u32, paid: f64, now_ns: u64) -> anyhow::Result<()> {
+        self.say(tgid, paid, "taking the probes out for a while");
+        let everyone = if self.targets.is_host() {
+            self.attachments.release_host(&mut self.probes);
+            self.budget.is_host_paused = true;
+            self.tgids()
+        } else {
+            self.probes.set_policy(tgid, &Policy::NOTHING)?;
+            self.attachments.release(&mut self.probes, tgid);
+            vec![tgid]
         };
-        let refused = self.probes.keep(tgid, process.addresses())?;
-        if refused > 0 {
-            *self.lost.entry("kept_table_full").or_default() += refused;
-            // All of its frees are told as before: that costs, but loses nothing.
+        for tgid in everyone {
+            if let Some(key) = self.ledger.key(tgid) {
+                let since_ns = &mut self.context.roster.get_mut(key).unwatched.1;
+                since_ns.get_or_insert(now_ns);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts probes in again. What was live is given up: nobody saw what was freed meanwhile.
+    fn resume(&mut self, tgid: u32, now_ns: u64) -> anyhow::Result<()> {
+        let is_host = self.targets.is_host();
+        if is_host && !std::mem::take(&mut self.budget.is_host_paused) {
             return Ok(());
         }
-        self.probes.set_policy(tgid, policy)
+        let everyone = if is_host { self.tgids() } else { vec![tgid] };
+        for tgid in everyone {
+            let Some(key) = self.ledger.key(tgid) else {
+                continue;
+            };
+            let (before_ns, since_ns) = self.context.roster.get_mut(key).unwatched;
+            let out_ns = since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns));
+            self.context.roster.get_mut(key).unwatched = (before_ns + out_ns, None);
+            if let Some(process) = self.ledger.get(key) {
+                self.probes.release(tgid, process.addresses());
+            }
+            self.ledger.give_up_blocks(key);
+            self.probes.forget_threads(tgid);
+            let scope = if is_host {
+                Scope::Host
+            } else {
+                let sample_bytes = self.policy.map_or(0, |policy| policy.sample_bytes);
+                let policy = Policy::sampled(sample_bytes);
+                self.probes.set_policy(tgid, &policy)?;
+                self.attachments.forget(&mut self.probes, tgid);
+                Scope::Process(tgid)
+            };
+            for mapping in self.allocator_mappings(tgid) {
+                // What fails is told in the report, as coverage.
+                let _ = self.attach_mapping(tgid, &mapping, scope);
+            }
+        }
+        Ok(())
     }
 
-    /// Drops what the probes keep of a process that was reported or forgotten.
-    pub(super) fn forget_governed(&mut self, key: ProcessKey, tgid: u32) {
-        if self.policy.is_none() {
-            return;
-        }
-        if let Some(process) = self.ledger.get(key) {
-            self.probes.release(tgid, process.addresses());
-        }
-        self.probes.forget_policy(tgid);
-        self.probes.forget_hits(tgid);
+    /// A line for people, which tells why.
+    fn say(&self, tgid: u32, paid: f64, what: &str) {
+        let name = self.ledger.key(tgid).and_then(|key| {
+            let member = self.context.roster.get(key)?;
+            Some(member.facts.as_ref()?.comm.clone())
+        });
+        // Whoever closed stderr does not want to know.
+        let _ = writeln!(
+            std::io::stderr(),
+            "leaktrace: probes take {:.1} % of a CPU in pid {tgid} ({}), {:.1} % are allowed: {what}",
+            paid * 100.0,
+            name.unwrap_or_default().escape_default(),
+            self.budget.limit.unwrap_or(1.0) * 100.0,
+        );
     }
 
-    /// Traps of a process since it is traced.
-    pub(super) fn hit_count(&self, process: &ProcessLedger) -> u64 {
-        match self.policy {
-            Some(_) => self.probes.hits(process.tgid()).hit_count,
-            None => process.hit_count(),
-        }
-    }
-
-    /// Says that figures are estimates, where they are.
-    pub(super) fn estimated(
+    /// The coverage of a process, part of the time at most where its probes were out for some of it.
+    pub(super) fn watched(
         &self,
-        mut accuracy: Accuracy,
-        (sample_bytes, variance): (u64, f64),
-    ) -> Accuracy {
-        let by_default = self.policy.map_or(0, |policy| policy.sample_bytes);
-        accuracy.sample_bytes = sample_bytes.max(by_default);
-        if accuracy.sample_bytes == 0 {
-            return accuracy;
+        member: &Member,
+        now_ns: u64,
+        coverage: Coverage,
+        reason: Option<String>,
+    ) -> (Coverage, Option<String>) {
+        let unwatched_ns = member.unwatched_ns(now_ns);
+        if unwatched_ns == 0 || coverage == Coverage::None {
+            return (coverage, reason);
         }
-        if accuracy.kind == AccuracyKind::Exact {
-            accuracy.kind = AccuracyKind::Sampled;
-        }
-        accuracy.live_bytes_error = Some((ERRORS_OF_95_PERCENT * variance.sqrt()).round() as u64);
-        accuracy
+        let elapsed_ns = now_ns
+            .saturating_sub(self.began_ns.max(member.start_boot_ns))
+            .max(1);
+        let part = 100.0 * unwatched_ns as f64 / elapsed_ns as f64;
+        let state = match member.unwatched.1 {
+            Some(_) => "they are out, and figures are those of the moment when they went",
+            None => "figures are those since they went in again",
+        };
+        let why = format!(
+            "its probes were out for {:.0} % of the time, to cost no more than allowed; {state}",
+            part.min(100.0)
+        );
+        (Coverage::Partial, Some(why))
     }
 }

@@ -5,6 +5,7 @@ mod assemble;
 mod attach;
 mod context;
 mod govern;
+mod keeping;
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -65,7 +66,8 @@ pub struct Tracer {
     /// What is recorded of those that have no policy of their own; `None` where all is, of all.
     policy: Option<Policy>,
     /// What is to be told to the probes of recorded blocks.
-    keeping: govern::Keeping,
+    keeping: keeping::Keeping,
+    budget: govern::Budget,
     source: Source,
     /// Batches that surely empty a ring that nobody fills meanwhile.
     ring_batches: usize,
@@ -110,7 +112,8 @@ impl Tracer {
             probes,
             attachments: Attachments::default(),
             policy: settings.is_governed.then_some(settings.policy),
-            keeping: govern::Keeping::default(),
+            keeping: keeping::Keeping::default(),
+            budget: govern::Budget::default(),
             source,
             ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
             deferred_frees_seen: 0,
@@ -168,7 +171,7 @@ impl Tracer {
         self.context.spaces.advance(now_ns);
         self.publish_code()?;
         self.shed_ended();
-        Ok(())
+        self.govern(now_ns)
     }
 
     /// Tells the probes what traced processes map, where that or what is known of it changed.

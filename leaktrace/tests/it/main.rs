@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod budget;
 mod command_line;
 mod entry_points;
 mod exchange;

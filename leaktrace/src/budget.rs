@@ -1,0 +1,231 @@
+//! Owns the decision how much of a process is traced, so that it costs no more than it may.
+//! Must not know how hits are counted, how probes are taken out, or what time it is.
+//!
+//! A loop that is closed by the count of hits. Recording fewer allocations saves what a record costs;
+//! where the traps alone are too dear, the probes go out, for as long as it takes until the cost of
+//! the time with and without them is what it may be, and then a short look is taken again.
+
+use crate::calibration::Cost;
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The distance between samples at the first step from exact figures, and the factor of further ones.
+const FIRST_SAMPLE_BYTES: u64 = 16 << 10;
+const SAMPLE_FACTOR: u64 = 4;
+
+/// Where this is reached, records cost nothing worth speaking of.
+const LAST_SAMPLE_BYTES: u64 = 16 << 20;
+
+/// Sampling is the remedy while traps alone take no more than this part of the budget.
+const TRAPS_MAX: f64 = 0.8;
+
+/// What is shorter tells nothing of a rate.
+const LOOK_NS: u64 = 20_000_000;
+
+/// Probes stay out at least and at most so long: putting them in and out costs too, and a process
+/// that calms down is to be noticed.
+const OUT_MIN_NS: u64 = SECOND_NS;
+const OUT_MAX_NS: u64 = 60 * SECOND_NS;
+
+/// What is to be done about a process.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Order {
+    /// Nothing.
+    Keep,
+    /// Record one allocation in about so many bytes.
+    Sample(u64),
+    /// Take its probes out.
+    Detach,
+    /// Put them in again.
+    Attach,
+}
+
+/// One process and what it may be made to pay.
+#[derive(Clone, Debug)]
+pub struct Governor {
+    /// The part of one CPU that probes may take.
+    limit: f64,
+    cost: Cost,
+    sample_bytes: u64,
+    /// Hits, records and the time at the last look.
+    last: (u64, u64, u64),
+    /// When the probes went in, and what they took since.
+    spell: (u64, f64),
+    /// Until when they are out.
+    out_until_ns: Option<u64>,
+    fraction: f64,
+}
+
+impl Governor {
+    /// Of a process whose probes went in at `now_ns`.
+    #[must_use]
+    pub fn new(limit: f64, cost: Cost, sample_bytes: u64, now_ns: u64) -> Self {
+        Self {
+            limit,
+            cost,
+            sample_bytes,
+            last: (0, 0, now_ns),
+            spell: (now_ns, 0.0),
+            out_until_ns: None,
+            fraction: 0.0,
+        }
+    }
+
+    /// The part of one CPU that its probes took between the last two looks.
+    #[must_use]
+    pub fn fraction(&self) -> f64 {
+        self.fraction
+    }
+
+    /// Whether its probes are out.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        self.out_until_ns.is_some()
+    }
+
+    /// Takes a look at `now_ns`: so many hits and records were counted since it is traced.
+    pub fn look(&mut self, now_ns: u64, hit_count: u64, record_count: u64) -> Order {
+        if let Some(until_ns) = self.out_until_ns {
+            if now_ns < until_ns {
+                return Order::Keep;
+            }
+            self.out_until_ns = None;
+            self.last = (hit_count, record_count, now_ns);
+            self.spell = (now_ns, 0.0);
+            return Order::Attach;
+        }
+        let (last_hits, last_records, last_ns) = self.last;
+        let passed_ns = now_ns.saturating_sub(last_ns);
+        if passed_ns < LOOK_NS {
+            return Order::Keep;
+        }
+        let hits = hit_count.saturating_sub(last_hits);
+        let records = record_count.saturating_sub(last_records);
+        let (traps_ns, all_ns) = (
+            self.cost.total_ns(hits, 0),
+            self.cost.total_ns(hits, records),
+        );
+        self.last = (hit_count, record_count, now_ns);
+        self.spell.1 += all_ns;
+        self.fraction = all_ns / passed_ns as f64;
+        if self.fraction <= self.limit {
+            return Order::Keep;
+        }
+        let is_sampling_enough = traps_ns / passed_ns as f64 <= TRAPS_MAX * self.limit;
+        if is_sampling_enough && self.sample_bytes < LAST_SAMPLE_BYTES {
+            self.sample_bytes =
+                (self.sample_bytes * SAMPLE_FACTOR).clamp(FIRST_SAMPLE_BYTES, LAST_SAMPLE_BYTES);
+            return Order::Sample(self.sample_bytes);
+        }
+        self.out_until_ns = Some(now_ns + self.pause_ns(now_ns));
+        Order::Detach
+    }
+
+    /// How long probes must be out, so that what they took is what it may be of the whole time.
+    fn pause_ns(&self, now_ns: u64) -> u64 {
+        let (since_ns, spent_ns) = self.spell;
+        let spell_ns = now_ns.saturating_sub(since_ns) as f64;
+        let whole_ns = spent_ns / self.limit;
+        ((whole_ns - spell_ns).max(0.0) as u64).clamp(OUT_MIN_NS, OUT_MAX_NS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COST: Cost = Cost {
+        ns_per_hit: 1_000.0,
+        ns_per_record: 4_000.0,
+    };
+
+    /// A process that makes so many pairs a second: hits and records at a time, at a rate of samples.
+    struct Program {
+        governor: Governor,
+        now_ns: u64,
+        hits: u64,
+        records: u64,
+        orders: Vec<Order>,
+        spent_ns: f64,
+    }
+
+    impl Program {
+        fn new(limit: f64) -> Self {
+            Self {
+                governor: Governor::new(limit, COST, 0, 0),
+                now_ns: 0,
+                hits: 0,
+                records: 0,
+                orders: Vec::new(),
+                spent_ns: 0.0,
+            }
+        }
+
+        /// Lets it run with a look each 100 ms.
+        fn run(&mut self, seconds: u64, pairs_per_second: u64) {
+            for _ in 0..seconds * 10 {
+                self.now_ns += SECOND_NS / 10;
+                if !self.governor.is_out() {
+                    let pairs = pairs_per_second / 10;
+                    // Blocks of 64 bytes.
+                    let records = match self.governor.sample_bytes {
+                        0 => pairs,
+                        distance => pairs * 64 / distance,
+                    };
+                    self.hits += 3 * pairs;
+                    self.records += records;
+                    self.spent_ns += COST.total_ns(3 * pairs, records);
+                }
+                let order = self.governor.look(self.now_ns, self.hits, self.records);
+                if order != Order::Keep {
+                    self.orders.push(order);
+                }
+            }
+        }
+    }
+
+    /// What fits is left alone.
+    #[test]
+    fn a_quiet_process_is_exact() {
+        let mut program = Program::new(0.05);
+        program.run(20, 5_000);
+        assert_eq!(program.orders, []);
+        assert!((program.governor.fraction() - 0.035).abs() < 1e-9);
+    }
+
+    /// Where records are what is dear, fewer are made, and the probes stay.
+    #[test]
+    fn records_are_saved_first() {
+        let mut program = Program::new(0.05);
+        program.run(20, 12_000);
+        assert_eq!(program.orders, [Order::Sample(FIRST_SAMPLE_BYTES)]);
+        assert!(program.governor.fraction() <= 0.05);
+    }
+
+    /// Where the traps alone are too dear, the probes are out most of the time, at once, and the cost
+    /// is what it may be.
+    #[test]
+    fn a_storm_is_left() {
+        let mut program = Program::new(0.05);
+        program.run(10, 300);
+        assert_eq!(program.orders, []);
+        let before_ns = program.spent_ns;
+        // Traps slow such a program down until they take all of its time.
+        program.run(120, 200_000);
+        assert_eq!(program.orders[0], Order::Detach);
+        assert!(program.orders.contains(&Order::Attach));
+        let average = (program.spent_ns - before_ns) / (120 * SECOND_NS) as f64;
+        assert!(average < 0.06, "{average}");
+        assert!(average > 0.02, "it is looked at now and then: {average}");
+    }
+
+    /// When the storm is over, the probes stay in.
+    #[test]
+    fn calm_brings_the_probes_back() {
+        let mut program = Program::new(0.05);
+        program.run(10, 200_000);
+        program.run(70, 1_000);
+        assert_eq!(program.orders.last(), Some(&Order::Attach));
+        assert!(!program.governor.is_out());
+    }
+}
