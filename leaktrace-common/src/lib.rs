@@ -8,6 +8,7 @@ pub mod code;
 pub mod config;
 pub mod counter;
 pub mod event;
+pub mod go;
 pub mod limits;
 #[cfg(feature = "user")]
 mod pod;

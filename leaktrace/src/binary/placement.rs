@@ -28,7 +28,8 @@ use iced_x86::{
 };
 
 pub use self::cost::CostClass;
-use self::cost::{cost_class, hazard};
+pub(crate) use self::cost::cost_class;
+use self::cost::hazard;
 
 /// Compilers test at most a handful of conditions before the first push or branch.
 const MAX_PREFIX_INSTRUCTIONS: usize = 16;

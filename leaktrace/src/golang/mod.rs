@@ -7,4 +7,6 @@ pub mod globals;
 pub mod goroutines;
 pub mod layout;
 pub mod memory;
+pub mod plan;
 pub mod program;
+pub mod sites;

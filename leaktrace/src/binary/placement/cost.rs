@@ -22,7 +22,7 @@ pub enum CostClass {
 /// kernel emulates some, steps others and refuses the rest, by version.
 /// <https://github.com/torvalds/linux/blob/v6.12/arch/x86/kernel/uprobes.c>, `branch_setup_xol_ops`
 /// and `push_setup_xol_ops`; the nop: v6.18, `can_optimize`.
-pub(super) fn cost_class(bytes: &[u8], svma: u64) -> CostClass {
+pub(crate) fn cost_class(bytes: &[u8], svma: u64) -> CostClass {
     match bytes {
         // nop; push r64; push r8 to r15.
         [0x90] | [0x50..=0x57] | [0x41, 0x50..=0x57] => CostClass::Emulated,

@@ -5,6 +5,9 @@
 //! gobin decodes the records; what is here finds them by address, and bounds each step: a damaged
 //! table gives names that are wrong or none, and never takes longer than its size allows.
 
+mod inlined;
+mod varint;
+
 use std::borrow::Cow;
 
 use gobin::structures::{
@@ -13,6 +16,7 @@ use gobin::structures::{
     pclntab::{FuncData, ParsedPclntab, PclntabMeta},
 };
 
+use self::varint::varint;
 use super::GoError;
 
 /// The header of Go 1.18 and 1.19, and of 1.20 and later, for x86-64 (instructions of any length, 8 bytes
@@ -296,13 +300,19 @@ impl<'d> PcTable<'d> {
     /// gobin's own decoder reads on into the next table there.
     /// <https://github.com/golang/go/blob/go1.27.0/src/runtime/symtab.go>, `step`
     fn step(&self, table: u32, offset: u32) -> Option<i32> {
-        if table == 0 {
-            return None;
-        }
-        let at = self.meta.pctab_offset.checked_add(table as usize)?;
-        let mut bytes = self.table.get(at..)?.iter();
+        let mut steps = self.steps(table);
+        steps.find(|(_, end)| offset < *end).map(|(value, _)| value)
+    }
+
+    /// The values of a table of steps, each with the offset at which it ends.
+    fn steps(&self, table: u32) -> impl Iterator<Item = (i32, u32)> {
+        let at = self.meta.pctab_offset.checked_add(table as usize);
+        let rest = at
+            .filter(|_| table != 0)
+            .and_then(|at| self.table.get(at..));
+        let mut bytes = rest.unwrap_or_default().iter();
         let (mut value, mut end) = (-1_i32, 0_u32);
-        for index in 0..STEPS_MAX {
+        (0..STEPS_MAX).map_while(move |index| {
             let change = varint(&mut bytes)?;
             if change == 0 && index > 0 {
                 return None;
@@ -310,11 +320,8 @@ impl<'d> PcTable<'d> {
             let sign = -((change & 1) as i32);
             value = value.wrapping_add((change >> 1) as i32 ^ sign);
             end = end.checked_add(varint(&mut bytes)?)?;
-            if offset < end {
-                return Some(value);
-            }
-        }
-        None
+            Some((value, end))
+        })
     }
 
     fn function(&self, index: usize) -> Option<Function<'_>> {
@@ -380,17 +387,4 @@ impl<'d> PcTable<'d> {
             .attach(&self.table)
             .expect("an offset of zero is within any bytes")
     }
-}
-
-/// A number in seven bits a byte.
-fn varint<'b>(bytes: &mut impl Iterator<Item = &'b u8>) -> Option<u32> {
-    let mut value = 0_u32;
-    for shift in (0..32).step_by(7) {
-        let byte = *bytes.next()?;
-        value |= u32::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }

@@ -1,0 +1,170 @@
+//! Owns what the agent tells the probes of Go's allocator and collector, packed into attach cookies.
+//! Must not know how places and offsets were found.
+
+/// Where an allocation's probe finds the block, its size and its type. All offsets count from rsp at
+/// the probed instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocCookie {
+    /// How far the return address lies above rsp; the top bits are `depth`'s flags.
+    pub depth: u16,
+    /// Where the block's address is, or `VALUE_IN_RAX`.
+    pub value: u16,
+    /// Where the size is, or the size itself where `shape` says so.
+    pub size: u16,
+    /// Where the type's address is, or one of `shape`.
+    pub shape: u16,
+}
+
+/// `AllocCookie::value`: the block's address is in rax.
+pub const VALUE_IN_RAX: u16 = 0xffff;
+
+/// Flags and mask of `AllocCookie::depth`.
+pub mod depth {
+    /// rbp is this function's frame pointer, and points at its caller's.
+    pub const FRAME_IS_UP: u16 = 1 << 15;
+    /// Large objects with pointers have a header of 8 bytes before them: since Go 1.22.
+    pub const HAS_HEADERS: u16 = 1 << 14;
+    /// The bytes.
+    pub const BYTES: u16 = (1 << 14) - 1;
+}
+
+/// Values of `AllocCookie::shape` beside the offset of the type.
+pub mod shape {
+    /// `size` is the size of the slot.
+    pub const SLOT_BYTES: u16 = 0xffff;
+    /// `size` is where the size of the slot is.
+    pub const SLOT_BYTES_AT: u16 = 0xfffe;
+    /// A small object without pointers, which shares a slot with others.
+    pub const TINY: u16 = 0xfffd;
+}
+
+impl AllocCookie {
+    /// As the kernel carries it.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        self.depth as u64
+            | (self.value as u64) << 16
+            | (self.size as u64) << 32
+            | (self.shape as u64) << 48
+    }
+
+    /// From what the kernel carried.
+    #[must_use]
+    #[inline(always)]
+    pub const fn unpack(cookie: u64) -> Self {
+        Self {
+            depth: cookie as u16,
+            value: (cookie >> 16) as u16,
+            size: (cookie >> 32) as u16,
+            shape: (cookie >> 48) as u16,
+        }
+    }
+}
+
+/// Where the sweep's probe finds the fields of `runtime.mspan`, whose address is where rax points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepCookie {
+    /// `startAddr`.
+    pub start: u8,
+    /// `npages`.
+    pub pages: u8,
+    /// `nelems`.
+    pub slots: u8,
+    /// `gcmarkBits`.
+    pub marks: u8,
+    /// `elemsize`.
+    pub slot_bytes: u8,
+    /// Of `sweep`.
+    pub flags: u8,
+}
+
+/// Flags of `SweepCookie`.
+pub mod sweep {
+    /// `nelems` has 8 bytes instead of 2: in Go 1.21.
+    pub const WIDE_SLOTS: u8 = 1;
+    /// Spans of small objects have marks at their own end as well: Green Tea.
+    pub const INLINE_MARKS: u8 = 2;
+    /// It is no sweep but the beginning of a collection's marking.
+    pub const BEGIN: u8 = 4;
+}
+
+impl SweepCookie {
+    /// As the kernel carries it.
+    #[must_use]
+    pub const fn pack(self) -> u64 {
+        let bytes = [
+            self.start,
+            self.pages,
+            self.slots,
+            self.marks,
+            self.slot_bytes,
+            self.flags,
+            0,
+            0,
+        ];
+        u64::from_le_bytes(bytes)
+    }
+
+    /// From what the kernel carried.
+    #[must_use]
+    #[inline(always)]
+    pub const fn unpack(cookie: u64) -> Self {
+        Self {
+            start: cookie as u8,
+            pages: (cookie >> 8) as u8,
+            slots: (cookie >> 16) as u8,
+            marks: (cookie >> 24) as u8,
+            slot_bytes: (cookie >> 32) as u8,
+            flags: (cookie >> 40) as u8,
+        }
+    }
+}
+
+/// Bytes of slots by size class, the same from Go 1.21 to 1.27.
+/// <https://github.com/golang/go/blob/go1.27.0/src/internal/runtime/gc/sizeclasses.go>
+pub const SLOT_BYTES: [u16; 68] = [
+    0, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 144, 160, 176, 192, 208, 224, 240, 256, 288, 320,
+    352, 384, 416, 448, 480, 512, 576, 640, 704, 768, 896, 1024, 1152, 1280, 1408, 1536, 1792,
+    2048, 2304, 2688, 3072, 3200, 3456, 4096, 4864, 5376, 6144, 6528, 6784, 6912, 8192, 9472, 9728,
+    10240, 10880, 12288, 13568, 14336, 16384, 18432, 19072, 20480, 21760, 24576, 27264, 28672,
+    32768,
+];
+
+/// Bytes of a page of Go's heap, of which spans are made.
+pub const PAGE_BYTES: u64 = 8_192;
+
+/// Slots that one span has at most: of 8 bytes, in one page.
+pub const SLOTS_MAX: usize = 1_024;
+
+/// Bytes at the end of a span that hold its inline marks, the last of which is none.
+/// <https://github.com/golang/go/blob/go1.26.0/src/runtime/mgcmark_greenteagc.go>
+pub const INLINE_MARK_BYTES: u64 = 64;
+
+/// Slots of spans with inline marks are at least and at most so large.
+pub const INLINE_MARK_SLOTS: core::ops::RangeInclusive<u64> = 16..=512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Packing loses nothing.
+    #[test]
+    fn cookies_round_trip() {
+        let alloc = AllocCookie {
+            depth: 0x8123,
+            value: VALUE_IN_RAX,
+            size: 0x8000,
+            shape: shape::TINY,
+        };
+        assert_eq!(AllocCookie::unpack(alloc.pack()), alloc);
+        let sweep = SweepCookie {
+            start: 0x18,
+            pages: 0x20,
+            slots: 0x32,
+            marks: 0x48,
+            slot_bytes: 0x68,
+            flags: sweep::INLINE_MARKS,
+        };
+        assert_eq!(SweepCookie::unpack(sweep.pack()), sweep);
+    }
+}

@@ -1,0 +1,38 @@
+//! Owns the question which functions were put into others by the compiler.
+//! Must not know why that is asked.
+
+use super::{FUNCDATA_INLINE_TREE, INLINED_CALL_BYTES, PCDATA_INLINE_INDEX, PcTable};
+
+impl PcTable<'_> {
+    /// The functions of these names that the compiler has put into others, once for each of those.
+    pub fn inlined_functions<'t>(
+        &'t self,
+        is_wanted: &dyn Fn(&str) -> bool,
+    ) -> impl Iterator<Item = &'t str> {
+        let records = || (0..self.meta.nfunc).filter_map(|index| self.record(index));
+        let named = records().filter_map(|record| {
+            let name = self.text(self.meta.funcname_offset, record.name_off);
+            is_wanted(name).then_some(record.name_off)
+        });
+        // A name is stored once, so that its place tells it as well.
+        let wanted: Vec<i32> = named.collect();
+        records().filter_map(move |record| {
+            let tree = self.view().funcdata_at(&record, FUNCDATA_INLINE_TREE)?;
+            let indices = self.view().pcdata_at(&record, PCDATA_INLINE_INDEX)?;
+            let count = usize::try_from(self.highest(indices)?.checked_add(1)?).ok()?;
+            let at = usize::try_from(tree).ok()?;
+            let end = at.checked_add(count.checked_mul(INLINED_CALL_BYTES)?)?;
+            let calls = self.trees.get(at..end)?.as_chunks::<INLINED_CALL_BYTES>().0;
+            let name = |call: &[u8; INLINED_CALL_BYTES]| {
+                i32::from_le_bytes(call[4..8].try_into().expect("four bytes"))
+            };
+            let inlined = calls.iter().map(name).find(|name| wanted.contains(name))?;
+            Some(self.text(self.meta.funcname_offset, inlined))
+        })
+    }
+
+    /// The highest value that a table of steps has anywhere.
+    fn highest(&self, table: u32) -> Option<i32> {
+        self.steps(table).map(|(value, _)| value).max()
+    }
+}
