@@ -14,7 +14,7 @@ use std::{error, fmt};
 
 pub use self::blocked::{Blocked, BlockedGroup, Census, CreatedGroup};
 use super::{
-    memory::{MemoryError, ProcessMemory, word_at},
+    memory::{MemoryError, word_at},
     program::GoProcess,
 };
 
@@ -281,16 +281,20 @@ fn parse(process: &GoProcess, bytes: &[u8]) -> Option<Goroutine> {
 ///
 /// Go keeps frame pointers on x86-64. Frames lie upwards on the stack, so the walk ends.
 #[must_use]
-pub fn read_stack(memory: &ProcessMemory, goroutine: &Goroutine) -> Vec<u64> {
+pub fn read_stack(process: &GoProcess, goroutine: &Goroutine) -> Vec<u64> {
+    let end = goroutine.stack_end;
     let mut stack = vec![goroutine.pc];
     let (mut start, mut bytes) = (0, Vec::new());
-    let mut frame = goroutine.bp;
     let mut lowest = goroutine.sp;
-    while stack.len() < FRAMES_MAX && frame >= lowest && frame < goroutine.stack_end - 16 {
-        if bytes.is_empty() || frame + 16 > start + bytes.len() as u64 {
+    let mut frame = match goroutine.bp {
+        0 => saved_frame_pointer(process, goroutine).unwrap_or(0),
+        bp => bp,
+    };
+    while stack.len() < FRAMES_MAX && (lowest..end.saturating_sub(15)).contains(&frame) {
+        if frame + 16 > start + bytes.len() as u64 {
             start = frame;
-            let len = (goroutine.stack_end - start).min(STACK_READ_BYTES);
-            match memory.bytes(start, len as usize) {
+            let len = (end - start).min(STACK_READ_BYTES);
+            match process.memory.bytes(start, len as usize) {
                 Ok(read) => bytes = read,
                 Err(_) => break,
             }
@@ -305,4 +309,12 @@ pub fn read_stack(memory: &ProcessMemory, goroutine: &Goroutine) -> Vec<u64> {
         frame = word_at(&bytes, at);
     }
     stack
+}
+
+/// Where the function that stopped saved its caller's frame pointer: just below its return address. Up to
+/// Go 1.22 a goroutine in a system call tells no frame pointer.
+fn saved_frame_pointer(process: &GoProcess, goroutine: &Goroutine) -> Option<u64> {
+    let call = process.svma(goroutine.pc).checked_sub(1)?;
+    let frame_bytes = process.program.table.frame_bytes(call)?;
+    goroutine.sp.checked_add(frame_bytes)?.checked_sub(8)
 }

@@ -244,8 +244,8 @@ fn goroutine(minor: u32) -> GoroutineLayout {
     };
     let turns = match minor {
         ..=21 => 0xbc,
-        22 | 25 => 0xbf,
-        _ => 0xc7,
+        23..=24 => 0xc7,
+        _ => 0xbf,
     };
     let (gopc, startpc) = match minor {
         ..=22 | 25 => (0x118, 0x128),

@@ -6,6 +6,7 @@ use std::{fmt, io, sync::Arc};
 use super::{
     binary::{GoBinary, GoError, LinkFlags, PcTable, Version},
     globals::Globals,
+    goroutines::Goroutine,
     layout::{Layout, LayoutError},
     memory::ProcessMemory,
 };
@@ -142,5 +143,21 @@ impl GoProcess {
     #[must_use]
     pub fn svma(&self, avma: u64) -> u64 {
         avma.wrapping_sub(self.bias)
+    }
+
+    /// Whether a goroutine is one of the runtime's own, which `runtime.NumGoroutine` leaves out too.
+    /// <https://github.com/golang/go/blob/go1.27.0/src/runtime/traceback.go>, `isSystemGoroutine`
+    #[must_use]
+    pub fn is_of_the_runtime(&self, goroutine: &Goroutine) -> bool {
+        const PROGRAMS_OWN: [&str; 3] = [
+            "runtime.main",
+            "runtime.corostart",
+            "runtime.handleAsyncEvent",
+        ];
+        let start = self
+            .program
+            .table
+            .function_at(self.svma(goroutine.start_pc));
+        start.is_some_and(|it| it.name.starts_with("runtime.") && !PROGRAMS_OWN.contains(&it.name))
     }
 }

@@ -8,6 +8,8 @@ mod command_line;
 mod entry_points;
 mod exchange;
 mod forker;
+mod go_files;
+mod go_reading;
 mod harm;
 mod host;
 mod identity;

@@ -255,6 +255,15 @@ impl<'d> PcTable<'d> {
         frames
     }
 
+    /// The bytes that lie between the stack pointer and the return address at an instruction.
+    #[must_use]
+    pub fn frame_bytes(&self, svma: u64) -> Option<u64> {
+        let record = self.record(self.index_of(svma)?)?;
+        let offset = svma.checked_sub(self.svma(record.entry_off))?;
+        let bytes = self.step(record.pcsp, u32::try_from(offset).ok()?)?;
+        u64::try_from(bytes).ok()
+    }
+
     /// The frame of a function with the line that an instruction comes from.
     fn frame<'t>(
         &'t self,

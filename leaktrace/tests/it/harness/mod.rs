@@ -2,6 +2,7 @@
 //! Must not know what any test is about.
 
 pub mod agent;
+pub mod golang;
 pub mod kernel;
 pub mod lines;
 pub mod programs;

@@ -1,0 +1,105 @@
+//! Owns the programs that tests build with Go, one toolchain of each minor version.
+//! Must not know how they are run.
+
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{kernel, programs};
+
+/// What `cargo xtask setup --test-programs` installs.
+pub const VERSIONS: [&str; 7] = [
+    "1.21.13", "1.22.10", "1.23.9", "1.24.11", "1.25.5", "1.26.6", "1.27.3",
+];
+
+/// How a program is linked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// As `go build` does.
+    Plain,
+    /// Without symbols and debug information.
+    Stripped,
+    /// The same, position independent.
+    StrippedPie,
+    /// With debug information that is not compressed.
+    Debug,
+}
+
+impl Link {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &[],
+            Self::Stripped => &["-ldflags=-s -w"],
+            Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
+            Self::Debug => &["-ldflags=-compressdwarf=false"],
+        }
+    }
+}
+
+/// Whether every toolchain is there; where not, the test says that it is skipped.
+pub fn is_there<F: Fn()>(here: F) -> bool {
+    let missing = VERSIONS.iter().find(|version| !go(version).is_file());
+    if let Some(version) = missing {
+        let remedy = "`cargo xtask setup --test-programs` installs it";
+        kernel::skip(&here, &format!("Go {version} is not installed; {remedy}"));
+    }
+    missing.is_none()
+}
+
+/// A command of a toolchain.
+pub fn command(version: &str) -> Command {
+    let mut command = Command::new(go(version));
+    command
+        .env("GO111MODULE", "off")
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "")
+        .env("CGO_ENABLED", "0")
+        .env_remove("GOROOT")
+        .env("GOPATH", programs::scratch().join("gopath"))
+        // What is compiled of the standard library serves the next run.
+        .env("GOCACHE", cache().join("go-build"));
+    command
+}
+
+/// A program of `tests/workloads/go`, made by this version.
+pub fn program(version: &str, name: &str, link: Link) -> PathBuf {
+    static COMPILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let output = format!("{name}-{version}-{link:?}");
+    let path = programs::scratch().join(&output);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if compiled.insert(output.clone()) {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads/go");
+        // Moved into place, since a file that someone executes cannot be written.
+        let fresh = programs::scratch().join(format!("{output}.new"));
+        let mut build = command(version);
+        build.arg("build").args(link.arguments());
+        build
+            .arg("-o")
+            .arg(&fresh)
+            .arg(source.join(format!("{name}.go")));
+        let status = build.status().expect("there is a go");
+        assert!(status.success(), "{build:?}: {status}");
+        fs::rename(&fresh, &path).unwrap();
+    }
+    path
+}
+
+fn go(version: &str) -> PathBuf {
+    cache().join(format!("go-{version}/go/bin/go"))
+}
+
+/// Where xtask keeps what it installs.
+fn cache() -> PathBuf {
+    let below = |variable: &str, below: &str| {
+        let dir = env::var_os(variable).filter(|dir| !dir.is_empty());
+        dir.map(|dir| Path::new(&dir).join(below))
+    };
+    below("LEAKTRACE_CACHE", "")
+        .or_else(|| below("XDG_CACHE_HOME", "leaktrace"))
+        .or_else(|| below("HOME", ".cache/leaktrace"))
+        .expect("there is a home directory")
+}
