@@ -25,6 +25,11 @@ pub struct ProbeConfig {
     /// Whether processes have policies and their hits are counted. Where not, every call is recorded
     /// and the kernel leaves all that out of the programs.
     pub is_governed: u32,
+    /// One in so many stacks is sent with what it was walked from, to be checked; 0 for none, and
+    /// the kernel leaves it out of the programs.
+    pub oracle_one_in: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
     /// The policy of processes that have none of their own.
     pub policy: Policy,
 }
@@ -40,8 +45,10 @@ impl ProbeConfig {
         newtask_flags_offset: 32,
         exit_group_dead_offset: 0,
         is_governed: 0,
+        oracle_one_in: 0,
+        reserved: 0,
         policy: Policy::EVERYTHING,
     };
 }
 
-const _: () = assert!(size_of::<ProbeConfig>() == 64);
+const _: () = assert!(size_of::<ProbeConfig>() == 72);

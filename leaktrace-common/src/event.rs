@@ -6,7 +6,7 @@
 
 use core::mem::offset_of;
 
-use crate::limits::STACK_FRAMES_MAX;
+use crate::limits::{ORACLE_SLICE_BYTES, STACK_FRAMES_MAX};
 
 /// What a record is. The number is on the wire and is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Kind {
     Exec = 7,
     /// `Image`, at the exit of the whole process
     Exit = 8,
+    /// `Oracle`
+    Oracle = 24,
     /// `Sample`
     Sample = 28,
 }
@@ -191,6 +193,31 @@ impl StackEnd {
     }
 }
 
+/// What a stack was walked from, so that another unwinder can walk it too. Only for checking the
+/// walk: no user's trace has these records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Oracle {
+    /// Kind and process.
+    pub header: Header,
+    /// The stack pointer at the allocator's entry, where its return address lies.
+    pub stack_pointer: u64,
+    /// The frame pointer there.
+    pub frame_pointer: u64,
+    /// How many frames were found.
+    pub frame_count: u32,
+    /// A `StackEnd`.
+    pub end: u32,
+    /// Bytes of the stack that could be copied, from the stack pointer on.
+    pub slice_bytes: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
+    /// The frames that were found, as in `Stack`; those beyond `frame_count` mean nothing.
+    pub frames: [u64; STACK_FRAMES_MAX],
+    /// The stack's innermost part; bytes beyond `slice_bytes` mean nothing.
+    pub slice: [u8; ORACLE_SLICE_BYTES],
+}
+
 /// A process was made. `header.tgid` is its parent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -231,5 +258,7 @@ const _: () = assert!(size_of::<ReallocBegin>() == 24 && offset_of!(ReallocBegin
 const _: () = assert!(size_of::<ReallocEnd>() == 56 && offset_of!(ReallocEnd, tid) == 48);
 const _: () = assert!(STACK_PREFIX_BYTES == 32);
 const _: () = assert!(size_of::<Stack>() == STACK_PREFIX_BYTES + 8 * STACK_FRAMES_MAX);
+const _: () = assert!(offset_of!(Oracle, frames) == 40);
+const _: () = assert!(size_of::<Oracle>() == 40 + 8 * STACK_FRAMES_MAX + ORACLE_SLICE_BYTES);
 const _: () = assert!(size_of::<Fork>() == 32 && offset_of!(Fork, clone_flags) == 24);
 const _: () = assert!(size_of::<Image>() == 40 && offset_of!(Image, comm) == 24);

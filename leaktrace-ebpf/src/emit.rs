@@ -87,8 +87,9 @@ pub fn withdraw_free(tgid: u32, address: u64) {
     let _ = LOST_FREES.remove(&key);
 }
 
+/// Whether the agent is woken for a record.
 #[inline(always)]
-fn wake_up() -> u64 {
+pub fn wake_up() -> u64 {
     let waiting = EVENTS.query(WAITING_BYTES);
     let threshold = u64::from(CONFIG.load().wake_up_bytes);
     if waiting >= threshold && waiting < threshold + WAKE_UP_WINDOW_BYTES {

@@ -17,6 +17,7 @@ mod emit;
 mod lifecycle;
 mod maps;
 mod native;
+mod oracle;
 mod sampling;
 mod scratch;
 mod stack;

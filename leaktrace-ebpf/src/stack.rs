@@ -18,6 +18,7 @@ use leaktrace_common::{
 use crate::{
     count, emit,
     maps::{CODE_REFS, CODE_SPACES, STACKS},
+    oracle,
     scratch::{self, Scratch},
     unwind,
 };
@@ -54,6 +55,7 @@ pub fn capture(registers: &pt_regs, tgid: u32, image: u32) -> u64 {
         end_of(scratch)
     };
     let id = identify_and_send(scratch, end, image);
+    oracle::ship(scratch, registers, end);
     scratch::release(slot);
     id
 }

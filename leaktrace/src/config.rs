@@ -34,6 +34,9 @@ pub struct TraceConfig {
     pub max_overhead: Option<f64>,
     /// Exit with 1 when a site is judged to be growing.
     pub fail_on_leak: bool,
+    /// Where stacks go with what they were walked from, to be checked by another unwinder, and one in
+    /// how many.
+    pub oracle: Option<(PathBuf, u32)>,
     /// The options as the stream's first line tells them.
     pub told: std::collections::BTreeMap<&'static str, String>,
 }

@@ -62,6 +62,8 @@ pub enum Event {
         /// When it was seen.
         time_ns: u64,
     },
+    /// What a stack was walked from, as it came: it is only passed on to be checked.
+    Oracle(Box<[u8]>),
     /// A process was made.
     Fork {
         /// The parent.
@@ -155,6 +157,9 @@ const CLONE_VM: u64 = 0x100;
 ///
 /// When the bytes are not such a record.
 pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
+    if record.first() == Some(&(Kind::Oracle as u8)) {
+        return Ok(Event::Oracle(record.into()));
+    }
     let record = &mut record;
     let kind = record.try_get_u8()?;
     let call = record.try_get_u8()?;

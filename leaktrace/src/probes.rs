@@ -100,6 +100,8 @@ pub struct Settings {
     pub is_governed: bool,
     /// What is recorded of a process that has no policy of its own.
     pub policy: Policy,
+    /// One in so many stacks is sent with what it was walked from; 0 for none.
+    pub oracle_one_in: u32,
 }
 
 impl Default for Settings {
@@ -111,6 +113,7 @@ impl Default for Settings {
             lost_frees: limits::LOST_FREES_MAX,
             is_governed: false,
             policy: Policy::EVERYTHING,
+            oracle_one_in: 0,
         }
     }
 }
@@ -139,6 +142,8 @@ impl Probes {
                     .unwrap_or(0),
                 is_governed: u32::from(settings.is_governed),
                 policy: settings.policy,
+                oracle_one_in: settings.oracle_one_in,
+                reserved: 0,
             };
             let mut probes = Self::load_object(&config, settings)?;
             probes.follow("process_fork", "task", "task_newtask")?;

@@ -137,8 +137,10 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         lost_frees: (config.ring_bytes / 256).max(16),
         is_governed: config.sample_bytes != 0 || config.max_overhead.is_some(),
         policy: Policy::sampled(config.sample_bytes),
+        oracle_one_in: config.oracle.as_ref().map_or(0, |(_, one_in)| *one_in),
     };
     let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
+    tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
     tracer.calibrate(config.max_overhead)?;
     let mut launch = match config.targets.command.as_slice() {
         [] => None,

@@ -25,6 +25,26 @@ const PROGRAMS: &[TestProgram] = &[
         package: "nginx-light",
     },
     TestProgram {
+        name: "redis-server",
+        package: "redis-server",
+    },
+    TestProgram {
+        name: "pg_ctlcluster",
+        package: "postgresql",
+    },
+    TestProgram {
+        name: "python3",
+        package: "python3",
+    },
+    TestProgram {
+        name: "node",
+        package: "nodejs",
+    },
+    TestProgram {
+        name: "c++",
+        package: "g++",
+    },
+    TestProgram {
         name: "pip3",
         package: "python3-pip",
     },

@@ -93,6 +93,14 @@ pub struct TraceArgs {
     #[arg(long)]
     pub fail_on_leak: bool,
 
+    /// Write some stacks with what they were walked from to this file, for the project's tests.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub unwind_oracle: Option<PathBuf>,
+
+    /// One in so many stacks.
+    #[arg(long, value_name = "N", hide = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
+    pub unwind_oracle_one_in: u32,
+
     /// Start this program and trace it, and what it starts, from the first allocation until it
     /// exits.
     #[arg(last = true, value_name = "COMMAND")]
@@ -134,6 +142,9 @@ impl TraceArgs {
             sample_bytes: self.sample_bytes,
             max_overhead: self.max_overhead,
             fail_on_leak: self.fail_on_leak,
+            oracle: self
+                .unwind_oracle
+                .map(|path| (path, self.unwind_oracle_one_in)),
             told,
         }
     }

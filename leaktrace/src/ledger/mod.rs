@@ -67,7 +67,7 @@ impl Ledger {
                     process.exit(image.time_ns);
                 }
             }
-            Event::Stack { .. } => {}
+            Event::Stack { .. } | Event::Oracle(_) => {}
         }
     }
 

@@ -1,11 +1,11 @@
 //! Owns what is kept beside the blocks: who the processes are, what they map, and their stacks.
 //! Must not know probes or blocks.
 
-use std::io;
+use std::{fs::File, io};
 
 use leaktrace_common::event::StackEnd;
 use rustc_hash::FxHashMap;
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     address_spaces::AddressSpaces,
@@ -24,6 +24,9 @@ use crate::{
 /// A process whose stacks do not fit its known mappings is looked at again no more often than
 /// this: code that no file holds, as of a JIT, would otherwise cost a look for each stack.
 const REFRESH_PAUSE_NS: u64 = 1_000_000_000;
+
+/// Pages of the ring of mapping events on each CPU: 512 KiB hold some thousands of mappings.
+const MAP_RING_PAGES: u32 = 128;
 
 /// Whether a mapping's file is worth a look for entry points.
 pub fn may_hold_allocator(mapping: &Mapping) -> bool {
@@ -44,6 +47,8 @@ pub struct Context {
     pub mapped_allocators: Vec<(u32, Mapping)>,
     /// Records of mappings that the kernel dropped.
     pub map_records_lost: u64,
+    /// Where stacks go that are to be checked.
+    pub oracle: Option<File>,
     map_events: Option<AsyncFd<MmapEvents>>,
     refreshed_ns: FxHashMap<u32, u64>,
 }
@@ -58,6 +63,7 @@ impl Context {
             stacks: Stacks::default(),
             mapped_allocators: Vec::new(),
             map_records_lost: 0,
+            oracle: None,
             map_events,
             refreshed_ns: FxHashMap::default(),
         }
@@ -177,4 +183,13 @@ fn identify(tgid: u32, mapping: &mut Mapping) {
         (mapping.device, mapping.inode) = (known.device, known.inode);
         mapping.build_id = None;
     }
+}
+
+/// Listens to what is mapped on the whole host.
+pub fn watch_mappings() -> anyhow::Result<AsyncFd<MmapEvents>> {
+    let events = MmapEvents::open(MAP_RING_PAGES)?;
+    // SAFETY: the events own their one descriptor, which neither changes nor closes before they
+    // drop.
+    let watched = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+    watched.map_err(|error| anyhow::anyhow!("failed to watch mapping events: {error}"))
 }

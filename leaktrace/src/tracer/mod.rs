@@ -6,13 +6,13 @@ mod attach;
 mod context;
 mod govern;
 mod keeping;
+mod oracle;
 
 use std::{collections::BTreeMap, io, time::Duration};
 
 use anyhow::Context as _;
 use leaktrace_common::{counter::Counter, policy::Policy};
 use rustc_hash::FxHashSet;
-use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     attachments::Attachments,
@@ -20,17 +20,13 @@ use crate::{
     decode::Event,
     host::{clock::Clock, maps::Mapping},
     ledger::Ledger,
-    mmap_events::MmapEvents,
     probes::{Probes, Settings},
     source::{BATCH, Source},
     symbolize::Symbolizer,
     unwinding::Unwinding,
 };
 pub use assemble::View;
-use context::Context;
-
-/// Pages of the ring of mapping events on each CPU: 512 KiB hold some thousands of mappings.
-const MAP_RING_PAGES: u32 = 128;
+use context::{Context, watch_mappings};
 
 /// How long the beginning of a trace waits for unwind tables. What is not ready by then is walked by
 /// frame pointers until it is.
@@ -275,6 +271,7 @@ impl Tracer {
             } => {
                 context.resolve(*tgid, *id, frames, *end, *time_ns);
             }
+            Event::Oracle(record) => context.pass_on(record),
             Event::Fork {
                 tgid,
                 child_tgid,
@@ -377,13 +374,4 @@ impl Tracer {
         self.ledger.forget(key);
         self.context.roster.forget(key);
     }
-}
-
-/// Listens to what is mapped on the whole host.
-fn watch_mappings() -> anyhow::Result<AsyncFd<MmapEvents>> {
-    let events = MmapEvents::open(MAP_RING_PAGES)?;
-    // SAFETY: the events own their one descriptor, which neither changes nor closes before they
-    // drop.
-    let watched = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
-    watched.map_err(|error| anyhow::anyhow!("failed to watch mapping events: {error}"))
 }

@@ -13,6 +13,7 @@ mod go_reading;
 mod harm;
 mod host;
 mod identity;
+mod oracle;
 mod overflow;
 mod reports;
 mod sampling;

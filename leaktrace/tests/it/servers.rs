@@ -17,14 +17,14 @@ use nix::{
 use crate::harness::{PATIENCE, agent::Agent, kernel, programs, stream::Process, workload::wait};
 
 /// A server, killed when dropped.
-struct Server {
-    child: Child,
+pub struct Server {
+    pub child: Child,
     port: u16,
 }
 
 impl Server {
     /// Starts one and waits until it accepts.
-    fn start(command: &mut Command, port: u16) -> Self {
+    pub fn start(command: &mut Command, port: u16) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.stderr(Stdio::null()).spawn().unwrap();
         let server = Self { child, port };
@@ -32,7 +32,7 @@ impl Server {
         server
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
@@ -65,7 +65,7 @@ impl Drop for Server {
 }
 
 /// A port that nobody uses at the moment.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
@@ -145,7 +145,7 @@ fn memcached() {
 }
 
 /// The processes that this one made.
-fn children(parent: u32) -> Vec<u32> {
+pub fn children(parent: u32) -> Vec<u32> {
     let pids = fs::read_dir("/proc").unwrap().flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let is_child = |pid: &u32| {
@@ -158,7 +158,7 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 /// Fetches the file some times; every answer must be right.
-fn load_nginx(server: &Server, rounds: u32, content: &str) {
+pub fn load_nginx(server: &Server, rounds: u32, content: &str) {
     for _ in 0..rounds {
         let mut stream = server.connect();
         let request = "GET /file HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
@@ -170,7 +170,7 @@ fn load_nginx(server: &Server, rounds: u32, content: &str) {
     }
 }
 
-fn start_nginx(content: &str) -> Server {
+pub fn start_nginx(content: &str) -> Server {
     let directory = programs::scratch().join("nginx");
     fs::create_dir_all(directory.join("files")).unwrap();
     fs::write(directory.join("files/file"), content).unwrap();

@@ -1,0 +1,128 @@
+//! Owns the check of stacks as the probes walk them in real programs: framehop must find the same frames.
+//! Must not know how either walks.
+//!
+//! `cargo xtask bench oracle` compares far more stacks of each than a test run does.
+
+mod compare;
+mod subjects;
+
+use std::{env, fs, path::Path, time::Instant};
+
+use leaktrace_common::event::{Oracle, StackEnd};
+
+use self::{
+    compare::{Tally, Unwinding, read_all},
+    subjects::Subject,
+};
+use crate::harness::{PATIENCE, agent::Agent, kernel, programs};
+
+/// Stacks of one program that a test compares.
+const STACKS: usize = 300;
+
+/// How many stacks to compare.
+fn stacks_wanted() -> usize {
+    let wanted = env::var("LEAKTRACE_ORACLE_STACKS").ok();
+    wanted.map_or(STACKS, |it| it.parse().expect("a number of stacks"))
+}
+
+/// Traces a program until enough of its stacks came with what they were walked from.
+fn compare(name: &str, mut subject: Subject, one_in: u32) -> Tally {
+    let wanted = stacks_wanted();
+    let path = programs::scratch().join(format!("{name}.oracle"));
+    let args = ["--unwind-oracle", path.to_str().unwrap()];
+    let one_in = one_in.to_string();
+    let pid = subject.pid.to_string();
+    let more = ["--unwind-oracle-one-in", &one_in, "--pid", &pid];
+    let agent = Agent::trace(&[&args[..], &more].concat());
+    let bytes = (wanted * size_of::<Oracle>()) as u64;
+    let patience = PATIENCE * u32::try_from(1 + wanted / STACKS).unwrap();
+    let deadline = Instant::now() + patience;
+    while size(&path) < bytes {
+        assert!(
+            Instant::now() < deadline,
+            "{name}: {} stacks came",
+            size(&path) as usize / size_of::<Oracle>()
+        );
+        subject.load();
+    }
+    // Before it ends, since its mappings are read.
+    let mut unwinding = Unwinding::of(subject.pid);
+    agent.interrupt();
+    let mut stacks = read_all(&path);
+    stacks.retain(|it| it.tgid == subject.pid);
+    stacks.truncate(wanted);
+    fs::remove_file(&path).unwrap();
+    let tally = Tally::of(&mut unwinding, &stacks);
+    println!("{name}: {tally:#?}");
+    let without = |it: &&compare::Walked| it.end == StackEnd::NoTables;
+    assert_eq!(
+        stacks.iter().filter(without).count(),
+        0,
+        "{name}: its tables are in place"
+    );
+    tally
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |it| it.len())
+}
+
+/// At least 999 of 1000 are equal, of those that framehop can see to their end.
+fn assert_equal(name: &str, tally: &Tally) {
+    let seen = tally.equal + tally.different + tally.longer + tally.bad_rule;
+    let wrong = seen - tally.equal;
+    assert!(tally.equal > 0, "{name}: {tally:#?}");
+    assert!(
+        wrong * 1000 <= seen,
+        "{name}: {wrong} of {seen} differ: {tally:#?}"
+    );
+    assert!(tally.cut * 10 <= seen, "{name}: {tally:#?}");
+}
+
+/// One after the other: each is the same claim about another kind of code.
+macro_rules! subjects {
+    ($($(#[$doc:meta])* $name:ident, $program:literal, $one_in:literal;)*) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            let Some(_turn) = kernel::turn_with($program, || ()) else {
+                return;
+            };
+            let tally = compare(stringify!($name), subjects::$name(), $one_in);
+            assert_equal(stringify!($name), &tally);
+        }
+    )*};
+}
+
+subjects! {
+    /// C without frame pointers, as distributions build it.
+    redis, "redis-server", 4;
+    /// C with calls through pointers, in workers.
+    nginx, "nginx", 1;
+    /// An interpreter: frames of many kilobytes.
+    python, "python3", 4;
+    /// A JIT, whose code no table knows, between C++ frames.
+    node, "node", 1;
+    /// A database with deep stacks.
+    postgres, "pg_ctlcluster", 1;
+    /// Templates, lambdas, exceptions, callbacks, variable frames, without frame pointers.
+    cplusplus, "c++", 8;
+    /// A release build, threads, panics; linked by lld, whose code does not begin at a page.
+    rust, "cc", 8;
+}
+
+/// From C's stack to the goroutine's: framehop sees C's part, and it is the same. Ours goes on up to the goroutine's
+/// first function.
+#[test]
+fn cgo() {
+    if !crate::harness::golang::is_there(|| ()) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let tally = compare("cgo", subjects::cgo(), 1);
+    assert_eq!(tally.different + tally.bad_rule, 0, "{tally:#?}");
+    let crossed = tally.cut + tally.longer;
+    assert!(crossed * 10 >= stacks_wanted() * 9, "{tally:#?}");
+}
