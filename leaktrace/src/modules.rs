@@ -2,12 +2,14 @@
 //! Must not know symbols, stacks or which processes are of interest.
 
 pub mod elf;
+mod foreign;
 mod open;
 
 use std::{
     fs::{File, Metadata},
     os::unix::fs::MetadataExt as _,
     sync::Arc,
+    time::Instant,
 };
 
 use rustc_hash::FxHashMap;
@@ -69,6 +71,10 @@ pub struct Module {
     pub build_id: Option<String>,
     /// The file, held open: an unlink or the end of the container does not matter.
     pub file: Option<Arc<File>>,
+    /// Separate debug info from the root of the process that mapped the file first.
+    pub debug_file: Option<Arc<File>>,
+    /// Whether the file is no code but a map of generated code, and offsets in it are addresses.
+    pub is_perf_map: bool,
     /// Whether only root can write the file, on this host's own file system.
     pub trusted: bool,
     /// Why there is no file, where there is none.
@@ -102,6 +108,10 @@ pub struct Modules {
     /// only fool itself.
     by_trusted_build_id: FxHashMap<BuildId, ModuleId>,
     by_name: FxHashMap<(Option<BuildId>, String), ModuleId>,
+    /// Maps of generated code, by process.
+    perf_maps: FxHashMap<u32, ModuleId>,
+    /// When such a map was last looked for in vain.
+    perf_maps_missed: FxHashMap<u32, Instant>,
     open_files: usize,
     refused_files: u64,
     refused_modules: u64,
@@ -122,7 +132,7 @@ impl Modules {
             return id;
         }
         match open::mapped_file(pid, mapping) {
-            Ok(file) => self.opened(mapping, file),
+            Ok(file) => self.opened(Some(pid), mapping, file),
             Err(Missing::Gone) => self.gone(mapping),
             Err(missing) => self.unopened(mapping, missing),
         }
@@ -162,7 +172,11 @@ impl Modules {
     #[cfg(test)]
     pub(crate) fn adopt(&mut self, path: &std::path::Path) -> ModuleId {
         let mapping = tests::mapping(&path.to_string_lossy());
-        self.opened(&mapping, File::open(path).expect("the file can be opened"))
+        self.opened(
+            None,
+            &mapping,
+            File::open(path).expect("the file can be opened"),
+        )
     }
 
     /// A module that this mapping surely shows, without a system call.
@@ -180,7 +194,7 @@ impl Modules {
     }
 
     /// Takes in the very file that is mapped.
-    fn opened(&mut self, mapping: &Mapping, file: File) -> ModuleId {
+    fn opened(&mut self, pid: Option<u32>, mapping: &Mapping, file: File) -> ModuleId {
         let Ok(status) = file.metadata() else {
             return self.unopened(mapping, Missing::Gone);
         };
@@ -194,7 +208,7 @@ impl Modules {
         };
         let id = match self.by_file.get(&exact) {
             Some(id) => *id,
-            None => match self.opened_first(mapping, file, &status, exact) {
+            None => match self.opened_first(pid, mapping, file, &status, exact) {
                 Ok(id) => id,
                 Err(missing) => return self.unopened(mapping, missing),
             },
@@ -208,6 +222,7 @@ impl Modules {
     /// Takes in a file that was not seen on this device yet.
     fn opened_first(
         &mut self,
+        pid: Option<u32>,
         mapping: &Mapping,
         file: File,
         status: &Metadata,
@@ -232,10 +247,19 @@ impl Modules {
             return Err(Missing::TooMany);
         }
         let trusted = open::is_trusted(status, &mapping.path);
+        let debug_file = build_id
+            .zip(pid)
+            .and_then(|(build_id, pid)| foreign::debug_file(pid, mapping, &file, build_id));
         let id = self
             .add(mapping, build_id, Ok((file, trusted)))
             .ok_or(Missing::TooMany)?;
         self.open_files += 1;
+        if let (Some(file), Some(module)) =
+            (debug_file, Arc::get_mut(&mut self.modules[id.0 as usize]))
+        {
+            module.debug_file = Some(Arc::new(file));
+            self.open_files += 1;
+        }
         self.by_file.insert(exact, id);
         if let Some(build_id) = build_id {
             self.by_file.insert(anywhere, id);
@@ -258,7 +282,7 @@ impl Modules {
             if let Some(file) = open::own_file(&mapping.path)
                 && Headers::read(&file).ok().and_then(|it| it.build_id(&file)) == Some(build_id)
             {
-                return self.opened(mapping, file);
+                return self.opened(None, mapping, file);
             }
         }
         self.unopened(mapping, Missing::Gone)
@@ -297,6 +321,8 @@ impl Modules {
             name: path.rsplit('/').next().unwrap_or_default().to_owned(),
             build_id: build_id.or(mapping.build_id).map(|it| it.to_string()),
             path,
+            debug_file: None,
+            is_perf_map: false,
             missing: file.as_ref().err().copied(),
             trusted: file.as_ref().is_ok_and(|(_, trusted)| *trusted),
             file: file.ok().map(|(file, _)| Arc::new(file)),
@@ -315,6 +341,8 @@ impl Modules {
                 path: String::new(),
                 build_id: None,
                 file: None,
+                debug_file: None,
+                is_perf_map: false,
                 trusted: false,
                 missing: Some(Missing::TooMany),
             }));

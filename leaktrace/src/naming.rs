@@ -61,6 +61,15 @@ impl Names {
         }
     }
 
+    /// The name of the function at a place; empty where it has none.
+    fn function(&self, module: ModuleId, file_offset: u64) -> String {
+        let frames = self.frames.get(&(module, file_offset));
+        let first = frames.and_then(|frames| frames.first());
+        first
+            .and_then(|frame| frame.function.clone())
+            .unwrap_or_default()
+    }
+
     /// The frames of a stack, innermost first, and why there are no more where there should be.
     #[must_use]
     pub fn of(&self, stack: &Stack) -> (Vec<Frame>, Option<String>) {
@@ -104,7 +113,7 @@ impl Names {
 
 /// The lasting id of a site.
 #[must_use]
-pub fn lasting_id(allocator: &str, stack: Option<&Stack>, modules: &Modules) -> u64 {
+pub fn lasting_id(allocator: &str, stack: Option<&Stack>, modules: &Modules, names: &Names) -> u64 {
     let places = stack
         .map(|stack| stack.places.as_slice())
         .unwrap_or_default();
@@ -115,7 +124,12 @@ pub fn lasting_id(allocator: &str, stack: Option<&Stack>, modules: &Modules) -> 
                 module,
                 file_offset,
             } => {
+                let id = module;
                 let module = modules.get(module);
+                if module.is_perf_map {
+                    // Generated code lies elsewhere in each process; its name lasts.
+                    return (names.function(id, file_offset), 0);
+                }
                 (
                     module
                         .build_id

@@ -64,7 +64,7 @@ fn own_handle(path: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// Turns a handle into an open file, if it is a regular file.
-fn regular(handle: &OwnedFd) -> Option<File> {
+pub(super) fn regular(handle: &OwnedFd) -> Option<File> {
     let status = nix::sys::stat::fstat(handle).ok()?;
     if status.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
         return None;

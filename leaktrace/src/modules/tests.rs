@@ -161,3 +161,61 @@ fn too_many_modules_share_one() {
     assert_eq!(modules.len(), MODULES_MAX);
     assert_eq!(modules.refused_modules(), 11);
 }
+
+/// Runs a tool that must succeed.
+fn run(tool: &str, arguments: &[&str]) {
+    let status = Command::new(tool).args(arguments).status();
+    assert!(
+        status.expect("the tool starts").success(),
+        "{tool} {arguments:?}"
+    );
+}
+
+/// Debug info is found where a file's debug link says, and only if it has the same build id.
+#[test]
+fn debug_links_are_followed_to_the_same_build() {
+    let directory = scratch("link");
+    fs::create_dir_all(&directory).expect("a directory can be made");
+    let path = |name: &str| {
+        directory
+            .join(name)
+            .to_str()
+            .expect("it is text")
+            .to_owned()
+    };
+    let compile = |text: &str| {
+        fs::write(path("source.c"), text).expect("the source is written");
+        let flags = ["-g", "-Wl,--build-id", "-o"];
+        run(
+            "cc",
+            &[&flags[..], &[&path("program"), &path("source.c")]].concat(),
+        );
+        run(
+            "objcopy",
+            &[
+                "--only-keep-debug",
+                &path("program"),
+                &path("program.debug"),
+            ],
+        );
+    };
+    compile("int main(void) { return 0; }");
+    fs::copy(path("program"), path("whole")).expect("it is copied");
+    let link = format!("--add-gnu-debuglink={}", path("program.debug"));
+    run("objcopy", &["--strip-debug", &link, &path("whole")]);
+    let found = || {
+        let file = File::open(path("whole")).expect("it is there");
+        let build_id = build_id_of(Path::new(&path("whole")));
+        foreign::debug_file(
+            std::process::id(),
+            &mapping(&path("whole")),
+            &file,
+            build_id,
+        )
+    };
+    assert!(found().is_some());
+    // Another build's, under the same name.
+    compile("int main(void) { return 1; }");
+    assert!(found().is_none());
+    fs::remove_dir_all(&directory).expect("it can be removed");
+}

@@ -209,7 +209,8 @@ pub struct Frame {
     pub address: u64,
     /// Whether the compiler inlined this function into the next frame.
     pub inlined: bool,
-    /// Why `function` is missing, where it is.
+    /// Why the function has no name, where it has none; `function` then tells where it begins, if
+    /// that is known.
     pub unresolved: Option<String>,
 }
 

@@ -2,6 +2,7 @@
 //! Must not know blazesym, requests or names.
 
 use std::{
+    cell::OnceCell,
     fs::File,
     io::{self, Read, Write as _},
     os::{
@@ -18,9 +19,12 @@ use object::{
     pod,
 };
 
-use crate::modules::{
-    Module,
-    elf::{Headers, first, invalid, read_at},
+use crate::{
+    modules::{
+        Module,
+        elf::{Headers, first, invalid, read_at},
+    },
+    unwind::{FrameSections, Table},
 };
 
 /// As much of one file as is copied. Debug info beyond is left out: names from
@@ -73,6 +77,9 @@ pub(super) struct Image {
     headers: Headers,
     /// In the order to ask: separate debug info knows the most.
     pub(super) sources: Vec<Source>,
+    file: Arc<File>,
+    /// Where functions begin and end, once one without a name was met.
+    functions: OnceCell<Vec<(u32, u32)>>,
 }
 
 impl Image {
@@ -90,6 +97,9 @@ impl Image {
         let headers = Headers::read(file)?;
         let mut sources = Vec::new();
         sources.extend(debug_file(&headers, file));
+        if let (true, Some(file)) = (sources.is_empty(), &module.debug_file) {
+            sources.extend(foreign_debug_file(&headers, file));
+        }
         // What the separate file does not know of debug info, this one does not
         // know either: two readings of the same would only take memory.
         let needs_debug_info = sources.is_empty();
@@ -102,7 +112,24 @@ impl Image {
         } else {
             copy(&headers, file, needs_debug_info)?
         });
-        Ok(Self { headers, sources })
+        Ok(Self {
+            headers,
+            sources,
+            file: Arc::clone(file),
+            functions: OnceCell::new(),
+        })
+    }
+
+    /// Where the function begins that holds at a file offset, by what exceptions are thrown by.
+    pub(super) fn function_start(&self, file_offset: u64) -> Option<u32> {
+        let file_offset = u32::try_from(file_offset).ok()?;
+        let functions = self.functions.get_or_init(|| {
+            let sections = FrameSections::read(&self.file).unwrap_or_default();
+            Table::functions(&sections)
+        });
+        let after = functions.partition_point(|(start, _)| *start <= file_offset);
+        let (start, end) = functions[after.checked_sub(1)?];
+        (file_offset < end).then_some(start)
     }
 
     /// The address in the file's own numbering.
@@ -133,6 +160,16 @@ fn debug_file(headers: &Headers, file: &File) -> Option<Source> {
         has_debug_info: true,
         copied_bytes: 0,
     })
+}
+
+/// The separate debug info from the root of a process: anybody can have written it, so it is copied. It was made from
+/// the same addresses, which is all that the copy needs of the file's own headers.
+fn foreign_debug_file(headers: &Headers, file: &File) -> Option<Source> {
+    let own = Headers::read(file).ok()?;
+    // Sections are its own, the machine and class are those of the code.
+    let is_same_kind = own.file.e_machine == headers.file.e_machine;
+    let source = copy(&own, file, true).ok()?;
+    is_same_kind.then_some(source)
 }
 
 /// One section that goes into a copy.

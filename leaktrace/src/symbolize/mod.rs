@@ -3,6 +3,7 @@
 
 mod demangle;
 mod image;
+mod perf_map;
 mod worker;
 
 use std::{

@@ -13,6 +13,7 @@ use super::{
     Request, bare,
     demangle::{demangle, printable},
     image::Image,
+    perf_map::PerfMap,
     unresolved,
 };
 use crate::{modules::ModuleId, report::model::Frame};
@@ -39,6 +40,12 @@ const INLINED_MAX: usize = 64;
 /// Longer source paths are cut.
 const PATH_BYTES_MAX: usize = 1024;
 
+/// As much as maps of generated code take together, beyond which all are read again.
+const PERF_MAPS_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Longer names of generated code are cut.
+const NAME_BYTES_MAX: usize = 1024;
+
 /// What became of a module.
 enum Opened {
     Image(Image),
@@ -62,6 +69,8 @@ pub(super) struct Worker {
     answers_bytes: usize,
     /// Modules that made blazesym panic: never tried again.
     broken: FxHashSet<ModuleId>,
+    /// Names of generated code.
+    perf_maps: FxHashMap<ModuleId, PerfMap>,
 }
 
 impl Default for Worker {
@@ -75,6 +84,7 @@ impl Default for Worker {
             answers: FxHashMap::default(),
             answers_bytes: 0,
             broken: FxHashSet::default(),
+            perf_maps: FxHashMap::default(),
         }
     }
 }
@@ -104,6 +114,10 @@ impl Worker {
             request.file_offset,
             request.is_return_address,
         );
+        if request.module.is_perf_map {
+            // Never remembered: the map grows, and code takes the place of other code.
+            return self.ask_perf_map(request);
+        }
         if let Some(frames) = self.answers.get(&key) {
             return frames.clone();
         }
@@ -161,7 +175,30 @@ impl Worker {
                 Err(_) => reason = "malformed symbol tables",
             }
         }
-        vec![unresolved(request, reason)]
+        match image.function_start(request.lookup_offset()) {
+            Some(start) => vec![nameless(request, start, reason)],
+            None => vec![unresolved(request, reason)],
+        }
+    }
+
+    /// Names generated code by the map that its maker writes.
+    fn ask_perf_map(&mut self, request: &Request) -> Vec<Frame> {
+        let Some(file) = &request.module.file else {
+            return vec![unresolved(request, "file not readable")];
+        };
+        let others: usize = self.perf_maps.values().map(PerfMap::size_bytes).sum();
+        if others > PERF_MAPS_BYTES_MAX {
+            self.perf_maps.clear();
+        }
+        let map = self.perf_maps.entry(request.module.id).or_default();
+        map.refresh(file);
+        match map.name(request.lookup_offset()) {
+            Some(name) => vec![Frame {
+                function: Some(printable(&name, NAME_BYTES_MAX)),
+                ..bare(request)
+            }],
+            None => vec![unresolved(request, "not in the map of generated code")],
+        }
     }
 
     /// Sees to it that the module is prepared; fails with the reason if it cannot be.
@@ -201,6 +238,15 @@ impl Worker {
         self.images = 0;
         self.copied_bytes = 0;
         self.resident_before = resident_bytes();
+    }
+}
+
+/// The frame of a function without a name: called by where it begins in its file, so that all its
+/// addresses have one name, and still said to have none of its own.
+fn nameless(request: &Request, start: u32, reason: &str) -> Frame {
+    Frame {
+        function: Some(format!("{}!sub_{start:x}", request.module.name)),
+        ..unresolved(request, reason)
     }
 }
 

@@ -159,7 +159,7 @@ impl Tracer {
             None => (Vec::new(), Some("the stack was lost".to_owned())),
         };
         model::Site {
-            id: lasting_id(allocator, stack, &self.context.modules),
+            id: lasting_id(allocator, stack, &self.context.modules, names),
             allocator: allocator.to_owned(),
             counts: site.counts,
             oldest_age: Duration::from_micros(site.ages.oldest_us),

@@ -143,6 +143,16 @@ impl Context {
         let Some(mapping) = mapping else {
             return Place::Unmapped { address };
         };
+        // Memory without a file, which programs can give a name.
+        if (mapping.path.is_empty() || mapping.path.starts_with("[anon:"))
+            && let Some(module) = self.modules.perf_map(tgid)
+        {
+            // Generated code: its map goes by addresses.
+            return Place::Code {
+                module,
+                file_offset: address,
+            };
+        }
         let module = self.modules.resolve(tgid, mapping);
         Place::Code {
             module,

@@ -296,6 +296,7 @@ impl Tracer {
             Event::Exec(image) => {
                 keeping.ends(ledger, image.tgid);
                 ledger.apply(&event);
+                context.modules.forget_process(image.tgid);
                 if let Some(key) = ledger.key(image.tgid) {
                     let born_ns = ledger.get(key).and_then(|process| process.born_ns());
                     context.roster.note_image(key, image, born_ns);
@@ -365,6 +366,7 @@ impl Tracer {
             let tgid = process.tgid();
             if self.ledger.key(tgid) == Some(key) {
                 self.context.spaces.forget(tgid);
+                self.context.modules.forget_process(tgid);
                 self.attachments.forget(&mut self.probes, tgid);
                 self.unwinding.forget(tgid);
                 self.probes.forget_losses(tgid);

@@ -67,6 +67,11 @@ impl Table {
         builder::build(sections)
     }
 
+    /// Where functions begin and end in the file, in order: also those that have no name.
+    pub fn functions(sections: &FrameSections) -> Vec<(u32, u32)> {
+        builder::functions(sections)
+    }
+
     /// A table from its parts, `None` where they break what a table promises.
     pub fn from_parts(pcs: Vec<u32>, rules: Vec<u16>, palette: Vec<Rule>) -> Option<Self> {
         let fixed = palette.get(usize::from(RULE_ID_NONE)) == Some(&Rule::NONE)

@@ -18,3 +18,4 @@ mod overflow;
 mod reports;
 mod sampling;
 mod servers;
+mod symbols;

@@ -85,41 +85,70 @@ struct Builder<'d> {
     stats: Stats,
 }
 
+/// Both sections of a file.
+struct Both<'d> {
+    eh_frames: Frames<'d, EhFrame<Bytes<'d>>>,
+    debug_frames: Frames<'d, DebugFrame<Bytes<'d>>>,
+}
+
+impl<'d> Both<'d> {
+    fn new(sections: &'d FrameSections) -> Self {
+        let (eh_frame, debug_frame) = (&sections.eh_frame, &sections.debug_frame);
+        let eh_frames = Frames {
+            section: EhFrame::new(&eh_frame.bytes, LittleEndian),
+            bytes: &eh_frame.bytes,
+            bases: BaseAddresses::default().set_eh_frame(eh_frame.svma),
+            cies: FxHashMap::default(),
+        };
+        let mut debug_frames = Frames {
+            section: DebugFrame::new(&debug_frame.bytes, LittleEndian),
+            bytes: &debug_frame.bytes,
+            bases: BaseAddresses::default(),
+            cies: FxHashMap::default(),
+        };
+        // Version 4 of DWARF says it, older ones leave it to the machine: ours, not the file's.
+        debug_frames.section.set_address_size(8);
+        Self {
+            eh_frames,
+            debug_frames,
+        }
+    }
+
+    /// All functions, by where they begin, each once.
+    fn functions(&mut self, builder: &mut Builder<'d>) -> Vec<Function> {
+        let mut functions = Vec::new();
+        builder.list(&mut self.eh_frames, Source::EhFrame, &mut functions);
+        builder.list(&mut self.debug_frames, Source::DebugFrame, &mut functions);
+        functions.sort_unstable();
+        functions.dedup_by_key(|it| it.start);
+        functions
+    }
+}
+
+/// What `Table::functions` promises.
+pub(super) fn functions(sections: &FrameSections) -> Vec<(u32, u32)> {
+    let mut builder = Builder::new(&sections.code);
+    let functions = Both::new(sections).functions(&mut builder);
+    let ends = |it: &Function| (it.start, it.start.saturating_add(it.size_bytes));
+    functions.iter().map(ends).collect()
+}
+
 /// What `Table::build` promises.
 pub(super) fn build(sections: &FrameSections) -> (Table, Stats) {
-    let FrameSections {
-        eh_frame,
-        debug_frame,
-        code,
-    } = sections;
-    let mut eh_frames = Frames {
-        section: EhFrame::new(&eh_frame.bytes, LittleEndian),
-        bytes: &eh_frame.bytes,
-        bases: BaseAddresses::default().set_eh_frame(eh_frame.svma),
-        cies: FxHashMap::default(),
-    };
-    let mut debug_frames = Frames {
-        section: DebugFrame::new(&debug_frame.bytes, LittleEndian),
-        bytes: &debug_frame.bytes,
-        bases: BaseAddresses::default(),
-        cies: FxHashMap::default(),
-    };
-    // Version 4 of DWARF says it, older ones leave it to the machine: ours, not the file's.
-    debug_frames.section.set_address_size(8);
-
-    let mut builder = Builder::new(code);
-    let mut functions = Vec::new();
-    builder.list(&mut eh_frames, Source::EhFrame, &mut functions);
-    builder.list(&mut debug_frames, Source::DebugFrame, &mut functions);
-    functions.sort_unstable();
-    functions.dedup_by_key(|it| it.start);
+    let mut builder = Builder::new(&sections.code);
+    let mut both = Both::new(sections);
+    let functions = both.functions(&mut builder);
+    let Both {
+        eh_frames,
+        debug_frames,
+    } = &mut both;
     let mut context = Box::new(UnwindContext::new_in());
     for (index, function) in functions.iter().enumerate() {
         let next = functions.get(index + 1).map(|it| it.start);
         let function = builder.cut(*function, next);
         let added = match function.source {
-            Source::EhFrame => builder.add(&mut eh_frames, function, &mut context),
-            Source::DebugFrame => builder.add(&mut debug_frames, function, &mut context),
+            Source::EhFrame => builder.add(eh_frames, function, &mut context),
+            Source::DebugFrame => builder.add(debug_frames, function, &mut context),
         };
         if let Err(Limit(end)) = added {
             builder.stats.limited = true;

@@ -4,7 +4,7 @@
 //! `cargo xtask bench oracle` compares far more stacks of each than a test run does.
 
 mod compare;
-mod subjects;
+pub mod subjects;
 
 use std::{env, fs, path::Path, time::Instant};
 

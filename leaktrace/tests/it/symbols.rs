@@ -1,0 +1,121 @@
+//! Owns the names in stacks that are hard to come by: of programs that are gone, of generated code, of stripped code.
+//! Must not know the agent's inside.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    harness::{PATIENCE, agent::Agent, kernel, programs, stream::Process},
+    oracle::subjects,
+};
+
+/// The functions of each stack, innermost first.
+fn stacks(process: &Process) -> Vec<Vec<String>> {
+    let stack = |site: &serde_json::Value| -> Vec<String> {
+        let frames = site["stack"].as_array().unwrap();
+        let name = |frame: &serde_json::Value| frame["function"].as_str().unwrap_or("?").to_owned();
+        frames.iter().map(name).collect()
+    };
+    process.sites.iter().map(stack).collect()
+}
+
+/// A program that lives for less than 50 ms, and whose file is gone before anyone can look, has its stacks named up to
+/// `main`, and its figures are exact.
+#[test]
+fn a_brief_program_is_named() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let path = programs::scratch().join("brief-copy");
+    fs::copy(programs::workload("brief"), &path).unwrap();
+    // Others may allocate without pause, such as a compiler beside the tests.
+    let agent = Agent::trace(&["--ring-size", "256MiB"]);
+    let mut lived = Duration::MAX;
+    let mut pids = Vec::new();
+    for _ in 0..5 {
+        let began = Instant::now();
+        let mut child = Command::new(&path).spawn().unwrap();
+        pids.push(child.id());
+        assert!(child.wait().unwrap().success());
+        lived = lived.min(began.elapsed());
+    }
+    fs::remove_file(&path).unwrap();
+    let stream = agent.interrupt();
+    assert!(lived < Duration::from_millis(50), "it lives for {lived:?}");
+    for pid in pids {
+        let process = stream.process(pid);
+        assert_eq!(
+            process.by_function()["site_brief"],
+            (25, 2500),
+            "{:#?}",
+            process.sites
+        );
+        let stacks = stacks(&process);
+        let known = stacks.iter().find(|it| it[0] == "site_brief").unwrap();
+        assert_eq!(known[..3], ["site_brief", "between", "main"], "{stacks:#?}");
+    }
+}
+
+const NODE: &str = "
+function namedByItself(n) { return n ? namedByItself(n - 1) : Buffer.allocUnsafeSlow(20000); }
+globalThis.kept = [];
+setInterval(() => { if (kept.length < 2000) kept.push(namedByItself(3)); else console.log('full'); }, 1);
+console.log('ready');
+";
+
+/// Code that node generates has the names that it writes with `--perf-basic-prof`, also when the report comes after
+/// its end and the map has been removed.
+#[test]
+fn generated_code_is_named() {
+    let Some(_turn) = kernel::turn_with("node", || ()) else {
+        return;
+    };
+    let mut command = Command::new(programs::find("node").unwrap());
+    command.args(["--perf-basic-prof", "-e", NODE]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let agent = Agent::trace(&["--pid", &pid.to_string()]);
+    let deadline = Instant::now() + PATIENCE;
+    while lines.next().is_some_and(|line| line.unwrap() != "full") {
+        assert!(Instant::now() < deadline);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::remove_file(format!("/tmp/perf-{pid}.map")).unwrap();
+    let ended = agent.wait();
+    let stacks = stacks(&ended.stream().process(pid));
+    let names: BTreeSet<&String> = stacks.iter().flatten().collect();
+    assert!(
+        names.iter().any(|name| name.contains("namedByItself")),
+        "{names:#?}"
+    );
+}
+
+/// A release build of Rust, linked by lld, has the names of its functions: its code is mapped with another shift than
+/// its first segment.
+#[test]
+fn rust_by_lld_is_named() {
+    let Some(_turn) = kernel::turn_with("cc", || ()) else {
+        return;
+    };
+    let subject = subjects::rust();
+    let agent = Agent::trace(&["--pid", &subject.pid.to_string()]);
+    // It makes thousands of blocks in that time; those that live at its end are named.
+    std::thread::sleep(Duration::from_millis(500));
+    let process = agent.interrupt().process(subject.pid);
+    let stacks = stacks(&process);
+    let names: Vec<&String> = stacks.iter().flatten().collect();
+    let ours = names.iter().filter(|name| name.contains("tasks::")).count();
+    assert!(ours > 0, "{stacks:#?}");
+    let nameless = names
+        .iter()
+        .filter(|name| **name == "?" || name.contains("!sub_"));
+    assert_eq!(nameless.count(), 0, "{stacks:#?}");
+}
