@@ -28,8 +28,9 @@ pub struct ProbeConfig {
     /// One in so many stacks is sent with what it was walked from, to be checked; 0 for none, and
     /// the kernel leaves it out of the programs.
     pub oracle_one_in: u32,
-    /// Keeps the layout free of implicit padding.
-    pub reserved: u32,
+    /// Whether the kernel has `bpf_loop` (5.17); where not, a bounded loop takes its
+    /// place, which takes longer to load.
+    pub has_loop: u32,
     /// The policy of processes that have none of their own.
     pub policy: Policy,
 }
@@ -46,7 +47,7 @@ impl ProbeConfig {
         exit_group_dead_offset: 0,
         is_governed: 0,
         oracle_one_in: 0,
-        reserved: 0,
+        has_loop: 1,
         policy: Policy::EVERYTHING,
     };
 }

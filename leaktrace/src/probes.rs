@@ -143,7 +143,7 @@ impl Probes {
                 is_governed: u32::from(settings.is_governed),
                 policy: settings.policy,
                 oracle_one_in: settings.oracle_one_in,
-                reserved: 0,
+                has_loop: u32::from(unwind::has_loop()),
             };
             let mut probes = Self::load_object(&config, settings)?;
             probes.follow("process_fork", "task", "task_newtask")?;

@@ -2,7 +2,11 @@
 //! Must not know where they come from.
 
 use anyhow::Context as _;
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::{
+    maps::{Array, HashMap, Map, MapData},
+    programs::ProgramType,
+    sys::{BpfHelper, is_helper_supported},
+};
 use leaktrace_common::{
     code::{CodeRef, CodeSpace},
     limits::ROWS_PER_SHARD,
@@ -69,6 +73,13 @@ impl Probes {
             .map_mut(name)
             .with_context(|| format!("the object has no {name}"))
     }
+}
+
+/// Whether the kernel has `bpf_loop`. Where it cannot be told, it is tried.
+pub(super) fn has_loop() -> bool {
+    // Tests of how it goes without, on a kernel that has it.
+    let is_hidden = std::env::var_os("LEAKTRACE_WITHOUT_BPF_LOOP").is_some();
+    !is_hidden && is_helper_supported(ProgramType::KProbe, BpfHelper::BPF_FUNC_loop).unwrap_or(true)
 }
 
 /// The rows as the map's value is, filled up with zeros, never on the stack.

@@ -9,6 +9,10 @@ pub mod subjects;
 use std::{env, fs, path::Path, time::Instant};
 
 use leaktrace_common::event::{Oracle, StackEnd};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use self::{
     compare::{Tally, Unwinding, read_all},
@@ -47,7 +51,11 @@ fn compare(name: &str, mut subject: Subject, one_in: u32) -> Tally {
     }
     // Before it ends, since its mappings are read.
     let mut unwinding = Unwinding::of(subject.pid);
+    // Where one CPU is slow, it would allocate faster than the agent can end.
+    let pid = Pid::from_raw(i32::try_from(subject.pid).unwrap());
+    kill(pid, Signal::SIGSTOP).unwrap();
     agent.interrupt();
+    kill(pid, Signal::SIGCONT).unwrap();
     let mut stacks = read_all(&path);
     stacks.retain(|it| it.tgid == subject.pid);
     stacks.truncate(wanted);

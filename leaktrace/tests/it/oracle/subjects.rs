@@ -223,6 +223,10 @@ fn compiled(compiler: &Path, args: &[&str], source: &str, output: &str) -> PathB
         .join("tests/workloads")
         .join(source);
     let path = programs::scratch().join(output);
+    if env::var_os("LEAKTRACE_PREBUILT").is_some() {
+        // A guest without compilers was given what the host made.
+        return path;
+    }
     let mut command = Command::new(compiler);
     command.args(args).arg(source).arg("-o").arg(&path);
     let status = command.status().expect("the compiler is there");
@@ -254,7 +258,7 @@ pub fn rust() -> Subject {
 /// The Rust program of `tests/workloads`.
 pub fn rust_program() -> PathBuf {
     // cargo tells which one it is; the compiler lies beside it.
-    let cargo = PathBuf::from(env::var_os("CARGO").expect("cargo runs the tests"));
+    let cargo = PathBuf::from(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let flags = ["--edition", "2024", "-O", "-C", "strip=debuginfo"];
     compiled(
         &cargo.with_file_name("rustc"),
