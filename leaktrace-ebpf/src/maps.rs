@@ -20,6 +20,9 @@ use crate::{native::Thread, scratch::Scratch};
 /// `BPF_F_NO_PREALLOC` of include/uapi/linux/bpf.h: memory is taken as elements come.
 const BPF_F_NO_PREALLOC: u32 = 1;
 
+/// `BPF_F_MMAPABLE` of the same: the agent writes a few rows without copying the rest.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+
 /// The agent's settings.
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<ProbeConfig> = Global::new(ProbeConfig::DEFAULT);
@@ -81,12 +84,12 @@ pub static CODE_SPACES: Array<CodeSpace> = Array::with_max_entries(limits::CODE_
 /// Addresses of unwind rows, by shard.
 #[map]
 pub static ROW_ADDRESSES: Array<[u32; limits::ROWS_PER_SHARD]> =
-    Array::with_max_entries(limits::SHARDS_MAX, 0);
+    Array::with_max_entries(limits::SHARDS_MAX, BPF_F_MMAPABLE);
 
 /// Rule ids of unwind rows, by shard.
 #[map]
 pub static ROW_RULES: Array<[u16; limits::ROWS_PER_SHARD]> =
-    Array::with_max_entries(limits::SHARDS_MAX, 0);
+    Array::with_max_entries(limits::SHARDS_MAX, BPF_F_MMAPABLE);
 
 /// Unwind rules, by id.
 #[map]

@@ -2,6 +2,7 @@
 //! Must not know which processes are of interest or what the records lead to.
 
 mod policies;
+pub mod rows;
 mod tables;
 mod unwind;
 

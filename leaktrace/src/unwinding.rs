@@ -3,10 +3,11 @@
 //! Must not know stacks or blocks.
 //!
 //! Tables are made on a thread of their own. Until a file's is there, its frames are stepped over by
-//! frame pointer. Rows are only ever added; a process's code is written to a space that nobody
+//! frame pointer. Rows are written where nobody reads; a process's code is written to a space that nobody
 //! refers to, and then referred to.
 
 mod builder;
+mod eviction;
 mod shards;
 
 use std::{
@@ -14,10 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use leaktrace_common::{
-    code::{CodePiece, CodeRef, CodeSpace},
-    limits::CODE_SPACES_MAX,
-};
+use leaktrace_common::code::{CodePiece, CodeRef, CodeSpace};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use self::{
@@ -27,7 +25,7 @@ use self::{
 use crate::{
     mappings::AddressSpace,
     modules::{Module, ModuleId, Modules},
-    probes::Probes,
+    probes::{Probes, rows::RowMemory},
     unwind::{Dictionary, Origin},
 };
 
@@ -41,7 +39,23 @@ enum State {
     /// It is being made; these processes wait for it.
     Making(FxHashSet<u32>),
     /// Its rows are in place; none, where it has no table.
-    Ready(Vec<Segment>),
+    Ready {
+        segments: Vec<Segment>,
+        /// How many spaces have pieces of it.
+        spaces: u32,
+        /// Since when none has.
+        unused_since: Option<Instant>,
+    },
+}
+
+impl State {
+    fn ready(segments: Vec<Segment>) -> Self {
+        Self::Ready {
+            segments,
+            spaces: 0,
+            unused_since: Some(Instant::now()),
+        }
+    }
 }
 
 /// Which code the probes can unwind.
@@ -52,9 +66,16 @@ pub struct Unwinding {
     files: FxHashMap<ModuleId, State>,
     making_count: usize,
     shards: Shards,
+    rows: Option<RowMemory>,
     spaces: FxHashMap<u32, u32>,
     never_used: u32,
+    /// Spaces that nobody is referred to any more, since when.
     resting: VecDeque<(Instant, u32)>,
+    /// Spaces that were cleared since.
+    cleared: Vec<u32>,
+    /// The files of each space, as long as a probe may read it.
+    files_of: FxHashMap<u32, Vec<ModuleId>>,
+    evicted: Instant,
     generation: u32,
     /// Processes that found no space, and pieces of code beyond what one process can have.
     pub spaces_refused: u64,
@@ -76,9 +97,13 @@ impl Unwinding {
             files: FxHashMap::default(),
             making_count: 0,
             shards: Shards::default(),
+            rows: None,
             spaces: FxHashMap::default(),
             never_used: 0,
             resting: VecDeque::new(),
+            cleared: Vec::new(),
+            files_of: FxHashMap::default(),
+            evicted: Instant::now(),
             generation: 0,
             spaces_refused: 0,
             pieces_refused: 0,
@@ -98,12 +123,14 @@ impl Unwinding {
         mappings: &AddressSpace,
     ) -> anyhow::Result<()> {
         let mut space = Box::new(CodeSpace::EMPTY);
+        let mut files = Vec::new();
         for mapping in mappings.iter().filter(|mapping| mapping.is_file()) {
             let module = modules.resolve(tgid, mapping);
             let segments = match self.state(modules.get(module), tgid) {
-                State::Ready(segments) => segments,
+                State::Ready { segments, .. } => segments,
                 State::Making(_) => continue,
             };
+            files.push(module);
             // Rows are sorted by file offset, so that one table serves wherever it is mapped.
             let bias = mapping.start.wrapping_sub(mapping.file_offset);
             for segment in segments {
@@ -128,7 +155,7 @@ impl Unwinding {
                 space.piece_count += 1;
             }
         }
-        self.refer(probes, tgid, space)
+        self.refer(probes, tgid, space, files)
     }
 
     /// Has tables made of files before anyone is known to map them.
@@ -148,6 +175,7 @@ impl Unwinding {
             waited.extend(self.add(made));
         }
         self.write(probes)?;
+        self.evict(probes)?;
         Ok(waited)
     }
 
@@ -223,7 +251,7 @@ impl Unwinding {
                     self.builder.make(module.id, module.trusted, file.clone());
                     State::Making(FxHashSet::default())
                 }
-                None => State::Ready(Vec::new()),
+                None => State::ready(Vec::new()),
             });
         if let State::Making(waiting) = state {
             waiting.insert(tgid);
@@ -242,7 +270,7 @@ impl Unwinding {
             None => Vec::new(),
         };
         self.making_count = self.making_count.saturating_sub(1);
-        match self.files.insert(made.module, State::Ready(segments)) {
+        match self.files.insert(made.module, State::ready(segments)) {
             Some(State::Making(waiting)) => waiting,
             _ => FxHashSet::default(),
         }
@@ -255,7 +283,15 @@ impl Unwinding {
             probes.write_rule(u32::try_from(id)?, *rule)?;
         }
         self.rules_written = rules.len();
-        self.shards.write(probes)
+        if self.shards.is_all_written() {
+            return Ok(());
+        }
+        let rows = match &mut self.rows {
+            Some(rows) => rows,
+            none => none.insert(probes.map_rows()?),
+        };
+        self.shards.write(rows);
+        Ok(())
     }
 
     fn refer(
@@ -263,14 +299,17 @@ impl Unwinding {
         probes: &mut Probes,
         tgid: u32,
         mut space: Box<CodeSpace>,
+        files: Vec<ModuleId>,
     ) -> anyhow::Result<()> {
-        let Some(number) = self.fresh_space() else {
+        let Some(number) = self.fresh_space(probes)? else {
             self.spaces_refused += 1;
             return Ok(());
         };
         // After four thousand million changes a number comes again; 0 never does.
         self.generation = self.generation.checked_add(1).unwrap_or(1);
         space.generation = self.generation;
+        self.uses(&files);
+        self.files_of.insert(number, files);
         probes.write_code(number, &space)?;
         probes.refer_code(
             tgid,
@@ -283,20 +322,5 @@ impl Unwinding {
             self.resting.push_back((Instant::now(), former));
         }
         Ok(())
-    }
-
-    fn fresh_space(&mut self) -> Option<u32> {
-        let rested = self
-            .resting
-            .front()
-            .is_some_and(|(since, _)| since.elapsed() > REUSE_PAUSE);
-        if rested && let Some((_, number)) = self.resting.pop_front() {
-            return Some(number);
-        }
-        if self.never_used < CODE_SPACES_MAX {
-            self.never_used += 1;
-            return Some(self.never_used - 1);
-        }
-        None
     }
 }

@@ -2,7 +2,9 @@
 //! Must not know what becomes of them.
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt as _,
+    path::PathBuf,
     sync::{Arc, mpsc},
     thread,
     time::Instant,
@@ -12,8 +14,40 @@ use anyhow::Context as _;
 
 use crate::{
     modules::ModuleId,
-    unwind::{FrameSections, Table},
+    unwind::{FrameSections, Table, cache::Cache},
 };
+
+/// Smaller sections are worked out as fast as they are read: 5 milliseconds.
+const CACHED_BYTES_MIN: usize = 256 << 10;
+
+/// As much as kept tables may take on disk: five times what a small server maps.
+const CACHE_BYTES_MAX: u64 = 256 << 20;
+
+/// The directory where tables of large files are kept for the next run: that which systemd made for
+/// the service, else the system's. None, where it cannot be used: tables are made each time then.
+fn open_cache() -> Option<Cache> {
+    let given = std::env::var_os("CACHE_DIRECTORY").filter(|it| !it.is_empty());
+    let parent = given.map_or_else(|| PathBuf::from("/var/cache/leaktrace"), PathBuf::from);
+    let _ = DirBuilder::new().mode(0o700).create(&parent);
+    let cache = Cache::open(&parent.join("unwind")).ok()?;
+    let _ = cache.prune(CACHE_BYTES_MAX);
+    Some(cache)
+}
+
+/// A file's table, kept or made.
+fn table_of(cache: Option<&Cache>, sections: &FrameSections) -> Table {
+    let size_bytes = sections.eh_frame.bytes.len() + sections.debug_frame.bytes.len();
+    let cache = cache.filter(|_| size_bytes >= CACHED_BYTES_MIN);
+    if let Some(table) = cache.and_then(|cache| cache.load(sections)) {
+        return table;
+    }
+    let table = Table::build(sections).0;
+    if let Some(cache) = cache {
+        // A full disk costs the next run the time, and nothing else.
+        let _ = cache.store(sections, &table);
+    }
+    table
+}
 
 /// A file whose table is wanted.
 struct Wanted {
@@ -50,6 +84,7 @@ impl Builder {
         thread::Builder::new()
             .name("unwind-tables".to_owned())
             .spawn(move || {
+                let cache = open_cache();
                 for Wanted {
                     module,
                     is_trusted,
@@ -57,7 +92,7 @@ impl Builder {
                 } in queue
                 {
                     let sections = FrameSections::read(&file).ok();
-                    let table = sections.map(|sections| Table::build(&sections).0);
+                    let table = sections.map(|sections| table_of(cache.as_ref(), &sections));
                     let table = table.filter(|table| !table.is_empty());
                     if results
                         .send(Made {
