@@ -74,17 +74,15 @@ impl RowMemory {
     pub fn write(&mut self, shard: u32, first_row: u32, addresses: &[u32], rules: &[u16]) {
         let row = shard as usize * ROWS_PER_SHARD + first_row as usize;
         assert!(addresses.len() == rules.len() && row + rules.len() <= ROWS);
-        let to_addresses = self.addresses.start.as_ptr().cast::<u32>();
-        // SAFETY: rows up to `ROWS` are mapped, which was asserted; the slice is ours, not the mapping's.
-        unsafe {
-            let to = to_addresses.add(row);
-            std::ptr::copy_nonoverlapping(addresses.as_ptr(), to, addresses.len());
-        }
-        let to_rules = self.rules.start.as_ptr().cast::<u16>();
+        let to: *mut u32 = self.addresses.start.as_ptr().cast();
+        // SAFETY: rows up to `ROWS` are mapped, which was asserted.
+        let to = unsafe { to.add(row) };
+        // SAFETY: as many rows are mapped from there on; the slice is ours, not the mapping's.
+        unsafe { std::ptr::copy_nonoverlapping(addresses.as_ptr(), to, addresses.len()) };
+        let to: *mut u16 = self.rules.start.as_ptr().cast();
         // SAFETY: as above.
-        unsafe {
-            let to = to_rules.add(row);
-            std::ptr::copy_nonoverlapping(rules.as_ptr(), to, rules.len());
-        }
+        let to = unsafe { to.add(row) };
+        // SAFETY: as above.
+        unsafe { std::ptr::copy_nonoverlapping(rules.as_ptr(), to, rules.len()) };
     }
 }
