@@ -169,14 +169,13 @@ impl Modules {
     }
 
     /// Takes in a file that no process maps.
-    #[cfg(test)]
-    pub(crate) fn adopt(&mut self, path: &std::path::Path) -> ModuleId {
-        let mapping = tests::mapping(&path.to_string_lossy());
-        self.opened(
-            None,
-            &mapping,
-            File::open(path).expect("the file can be opened"),
-        )
+    #[cfg(any(test, fuzzing))]
+    pub fn adopt(&mut self, path: &std::path::Path) -> ModuleId {
+        let mapping = Mapping {
+            path: path.to_string_lossy().into_owned(),
+            ..Mapping::default()
+        };
+        self.opened(None, &mapping, File::open(path).expect("it can be opened"))
     }
 
     /// A module that this mapping surely shows, without a system call.

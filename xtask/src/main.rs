@@ -6,6 +6,7 @@ mod agent;
 mod bench;
 mod cache;
 mod demo;
+mod fuzz;
 mod golang;
 mod linker;
 mod packages;
@@ -72,6 +73,15 @@ enum Command {
         #[arg(value_parser = PossibleValuesParser::new(bench::names()))]
         name: Option<String>,
     },
+    /// Fuzz what reads hostile files: all targets, or one of them.
+    Fuzz {
+        /// Which one.
+        #[arg(value_parser = PossibleValuesParser::new(fuzz::names()))]
+        name: Option<String>,
+        /// How long each.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+    },
     /// Check the house rules that no compiler checks.
     Tidy,
 }
@@ -117,6 +127,9 @@ fn perform(command: Command) -> Result<ExitCode> {
             });
         }
         Command::Bench { name } => bench::run(&Tools::ensure()?, name.as_deref())?,
+        Command::Fuzz { name, seconds } => {
+            fuzz::run(&Tools::ensure()?, name.as_deref(), seconds)?;
+        }
         Command::Tidy => tidy::run()?,
     }
     Ok(ExitCode::SUCCESS)
