@@ -7,7 +7,7 @@ use crate::agent::{self, Profile};
 use crate::setup::Tools;
 
 /// All benchmarks, in the order in which they run.
-const BENCHES: &[&str] = &["pair", "agent"];
+const BENCHES: &[&str] = &["pair", "files", "agent"];
 
 /// The comparison of stacks with another unwinder, which is a kernel test with a number of stacks.
 const ORACLE: &str = "oracle";

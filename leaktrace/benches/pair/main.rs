@@ -121,6 +121,7 @@ fn main() -> anyhow::Result<()> {
     for depth in 0..DEPTHS.len() {
         print_table(&rows, depth, rounds);
     }
+    print_per_frame(&rows[2]);
     rows[2].tracer.finish();
     print_truth(&report, rows[2].pairs_made);
     let _ = fs::remove_file(report);
@@ -160,6 +161,18 @@ fn print_table(rows: &[Row], depth: usize, rounds: usize) {
             Spread::of(row.agent_ns[depth].clone()).median,
         );
     }
+}
+
+/// Tells what a frame more costs: both stacks differ by nothing else.
+fn print_per_frame(row: &Row) {
+    let frames = f64::from(DEPTHS[0].1 - DEPTHS[1].1);
+    let costs = row.pair_ns[0].iter().zip(&row.pair_ns[1]);
+    let each = costs.map(|(deep, shallow)| (deep - shallow) / frames);
+    let cost = Spread::of(each.collect());
+    println!(
+        "\n{}: {:.0} ns for each frame more ({:.0} to {:.0})",
+        row.name, cost.median, cost.min, cost.max
+    );
 }
 
 /// Tells whether the figures are those of an exact trace.

@@ -120,6 +120,13 @@ impl Image {
         })
     }
 
+    /// How large the files are that may hold debug info.
+    pub(super) fn debug_bytes(&self) -> u64 {
+        let size = |it: &Source| it.file.metadata().map_or(0, |status| status.len());
+        let sources = self.sources.iter().filter(|it| it.has_debug_info);
+        sources.map(size).sum()
+    }
+
     /// Where the function begins that holds at a file offset, by what exceptions are thrown by.
     pub(super) fn function_start(&self, file_offset: u64) -> Option<u32> {
         let file_offset = u32::try_from(file_offset).ok()?;
@@ -166,7 +173,6 @@ fn debug_file(headers: &Headers, file: &File) -> Option<Source> {
 /// the same addresses, which is all that the copy needs of the file's own headers.
 fn foreign_debug_file(headers: &Headers, file: &File) -> Option<Source> {
     let own = Headers::read(file).ok()?;
-    // Sections are its own, the machine and class are those of the code.
     let is_same_kind = own.file.e_machine == headers.file.e_machine;
     let source = copy(&own, file, true).ok()?;
     is_same_kind.then_some(source)

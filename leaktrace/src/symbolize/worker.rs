@@ -1,7 +1,10 @@
 //! Owns blazesym and what was already looked up.
 //! Must not know threads or who asks.
 
-use std::panic::{self, AssertUnwindSafe};
+use std::{
+    io::IsTerminal as _,
+    panic::{self, AssertUnwindSafe},
+};
 
 use blazesym::symbolize::{
     CodeInfo, Input, Reason, Sym, Symbolized, Symbolizer,
@@ -39,6 +42,9 @@ const INLINED_MAX: usize = 64;
 
 /// Longer source paths are cut.
 const PATH_BYTES_MAX: usize = 1024;
+
+/// Files with as much debug info take seconds to read: people at a terminal are told.
+const TOLD_MEGABYTES_MIN: u64 = 64;
 
 /// As much as maps of generated code take together, beyond which all are read again.
 const PERF_MAPS_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -217,6 +223,13 @@ impl Worker {
         }
         match Image::prepare(module) {
             Ok(image) => {
+                let megabytes = image.debug_bytes() >> 20;
+                if megabytes >= TOLD_MEGABYTES_MIN && std::io::stderr().is_terminal() {
+                    eprintln!(
+                        "leaktrace: reading debug info of {} ({megabytes} MiB)",
+                        module.name
+                    );
+                }
                 self.images += 1;
                 self.copied_bytes += image.sources.iter().map(|it| it.copied_bytes).sum::<u64>();
                 self.modules.insert(module.id, Opened::Image(image));

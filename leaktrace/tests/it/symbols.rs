@@ -5,12 +5,13 @@ use std::{
     collections::BTreeSet,
     fs,
     io::{BufRead as _, BufReader},
+    path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use crate::{
-    harness::{PATIENCE, agent::Agent, kernel, programs, stream::Process},
+    harness::{PATIENCE, agent::Agent, kernel, programs, stream::Process, workload::Workload},
     oracle::subjects,
 };
 
@@ -118,4 +119,46 @@ fn rust_by_lld_is_named() {
         .iter()
         .filter(|name| **name == "?" || name.contains("!sub_"));
     assert_eq!(nameless.count(), 0, "{stacks:#?}");
+}
+
+/// A library that a program loads while it runs is unwound 100 ms later, to `main` and beyond, although it keeps no
+/// frame pointer.
+#[test]
+fn a_library_loaded_late_is_unwound() {
+    let Some(_turn) = kernel::turn_with("cc", || ()) else {
+        return;
+    };
+    let flags = [
+        "-O2",
+        "-fomit-frame-pointer",
+        "-shared",
+        "-fPIC",
+        "-DPLUGIN",
+    ];
+    let library = subjects::compiled(Path::new("cc"), &flags, "plugin.c", "plugin.so");
+    let mut workload = Workload::start("plugin", &[library.to_str().unwrap()]);
+    let agent = Agent::trace(&["--pid", &workload.pid_text()]);
+    let _ = workload.talk.phase();
+    let process = agent.interrupt().process(workload.pid());
+    workload.finish();
+    let of_plugin = |site: &&serde_json::Value| {
+        let frames = site["stack"].as_array().unwrap();
+        frames
+            .iter()
+            .any(|frame| frame["function"] == "site_plugin")
+    };
+    let sites: Vec<_> = process.sites.iter().filter(of_plugin).collect();
+    let blocks: u64 = sites
+        .iter()
+        .map(|site| site["live_count"].as_u64().unwrap())
+        .sum();
+    assert_eq!(blocks, 10, "{:#?}", process.sites);
+    for site in sites {
+        assert_eq!(site.get("truncated"), None, "{site:#}");
+        let frames = site["stack"].as_array().unwrap();
+        assert!(
+            frames.iter().any(|frame| frame["function"] == "main"),
+            "{site:#}"
+        );
+    }
 }

@@ -218,7 +218,7 @@ fn postgres_bin() -> PathBuf {
 }
 
 /// A program of `tests/workloads` by its compiler.
-fn compiled(compiler: &Path, args: &[&str], source: &str, output: &str) -> PathBuf {
+pub fn compiled(compiler: &Path, args: &[&str], source: &str, output: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/workloads")
         .join(source);
