@@ -78,6 +78,8 @@ fn generated_code_is_named() {
     };
     let mut command = Command::new(programs::find("node").unwrap());
     command.args(["--perf-basic-prof", "-e", NODE]);
+    // With the option it also leaves a log of its own where it runs.
+    command.current_dir(programs::scratch());
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
