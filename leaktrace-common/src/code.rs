@@ -21,8 +21,8 @@ pub struct CodePiece {
     pub first_row: u32,
     /// How many rows; 0 where the file has no table.
     pub row_count: u32,
-    /// Keeps the layout free of implicit padding.
-    pub reserved: u32,
+    /// Whether its table is still being made.
+    pub is_pending: u32,
 }
 
 /// Which code a process has.
@@ -61,7 +61,7 @@ impl CodeSpace {
             shard: 0,
             first_row: 0,
             row_count: 0,
-            reserved: 0,
+            is_pending: 0,
         }; CODE_PIECES_MAX],
     };
 }

@@ -80,6 +80,7 @@ fn end_of(scratch: &Scratch) -> StackEnd {
         outcome::CONTINUE => StackEnd::TooDeep,
         outcome::ROOT => StackEnd::Root,
         outcome::BAD_RULE => StackEnd::BadRule,
+        outcome::NO_FRAME_POINTER if unwind::is_pending(scratch) => StackEnd::NoTables,
         outcome::NO_FRAME_POINTER => StackEnd::NoFramePointer,
         _ => StackEnd::Unreadable,
     }

@@ -176,6 +176,17 @@ fn rule_of(scratch: &Scratch, pc: u64) -> u16 {
     found
 }
 
+/// Whether the table of the frame that was reached is still being made.
+#[inline(always)]
+pub fn is_pending(scratch: &Scratch) -> bool {
+    let Some(space) = CODE_SPACES.get_ptr(scratch.code.space) else {
+        return false;
+    };
+    let pc = scratch.registers.rip.wrapping_sub(1);
+    // SAFETY: as in `search`.
+    find_piece(unsafe { &*space }, pc).is_some_and(|piece| piece.is_pending != 0)
+}
+
 /// The id of the rule at an address by search: the piece of code, then the row.
 #[inline(always)]
 fn search(code: CodeRef, pc: u64) -> u16 {

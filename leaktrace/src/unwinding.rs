@@ -23,6 +23,7 @@ use self::{
     shards::{Segment, Shards},
 };
 use crate::{
+    host::maps::Mapping,
     mappings::AddressSpace,
     modules::{Module, ModuleId, Modules},
     probes::{Probes, rows::RowMemory},
@@ -128,34 +129,47 @@ impl Unwinding {
             let module = modules.resolve(tgid, mapping);
             let segments = match self.state(modules.get(module), tgid) {
                 State::Ready { segments, .. } => segments,
-                State::Making(_) => continue,
+                State::Making(_) => {
+                    self.push(&mut space, pending(mapping));
+                    continue;
+                }
             };
             files.push(module);
             // Rows are sorted by file offset, so that one table serves wherever it is mapped.
             let bias = mapping.start.wrapping_sub(mapping.file_offset);
+            let mut pieces = Vec::with_capacity(segments.len());
             for segment in segments {
                 let begin = mapping.start.max(bias.wrapping_add(segment.first_offset));
                 let end = mapping.end.min(bias.saturating_add(segment.end_offset));
                 if begin >= end {
                     continue;
                 }
-                let Some(piece) = space.pieces.get_mut(space.piece_count as usize) else {
-                    self.pieces_refused += 1;
-                    break;
-                };
-                *piece = CodePiece {
+                pieces.push(CodePiece {
                     begin,
                     end,
                     bias,
                     shard: segment.shard,
                     first_row: segment.first_row,
                     row_count: segment.row_count,
-                    reserved: 0,
-                };
-                space.piece_count += 1;
+                    is_pending: 0,
+                });
+            }
+            for piece in pieces {
+                self.push(&mut space, piece);
             }
         }
         self.refer(probes, tgid, space, files)
+    }
+
+    /// Adds a piece, where there is room for one more.
+    fn push(&mut self, space: &mut CodeSpace, piece: CodePiece) {
+        match space.pieces.get_mut(space.piece_count as usize) {
+            Some(place) => {
+                *place = piece;
+                space.piece_count += 1;
+            }
+            None => self.pieces_refused += 1,
+        }
     }
 
     /// Has tables made of files before anyone is known to map them.
@@ -322,5 +336,15 @@ impl Unwinding {
             self.resting.push_back((Instant::now(), former));
         }
         Ok(())
+    }
+}
+
+/// Code whose table is still being made: without rows, and told apart from code that has none.
+fn pending(mapping: &Mapping) -> CodePiece {
+    CodePiece {
+        begin: mapping.start,
+        end: mapping.end,
+        is_pending: 1,
+        ..CodePiece::default()
     }
 }

@@ -38,7 +38,8 @@ fn a_brief_program_is_named() {
     let agent = Agent::trace(&["--ring-size", "256MiB"]);
     let mut lived = Duration::MAX;
     let mut pids = Vec::new();
-    for _ in 0..5 {
+    // Until one was as brief as that, which a busy machine can delay.
+    while pids.len() < 5 || (lived >= Duration::from_millis(50) && pids.len() < 100) {
         let began = Instant::now();
         let mut child = Command::new(&path).spawn().unwrap();
         pids.push(child.id());
