@@ -5,6 +5,7 @@
 mod agent;
 mod bench;
 mod cache;
+mod corpus;
 mod demo;
 mod fuzz;
 mod golang;
@@ -73,6 +74,18 @@ enum Command {
         #[arg(value_parser = PossibleValuesParser::new(bench::names()))]
         name: Option<String>,
     },
+    /// Trace programs whose leaks are known, and tell which were found and who was blamed.
+    Corpus {
+        /// Which one.
+        #[arg(value_parser = PossibleValuesParser::new(corpus::names()))]
+        name: Option<String>,
+        /// How long each is traced.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(20..=3600))]
+        seconds: u32,
+        /// One JSON object a line in place of the table.
+        #[arg(long)]
+        json: bool,
+    },
     /// Fuzz what reads hostile files: all targets, or one of them.
     Fuzz {
         /// Which one.
@@ -127,6 +140,11 @@ fn perform(command: Command) -> Result<ExitCode> {
             });
         }
         Command::Bench { name } => bench::run(&Tools::ensure()?, name.as_deref())?,
+        Command::Corpus {
+            name,
+            seconds,
+            json,
+        } => return corpus::run(&Tools::ensure()?, name.as_deref(), seconds, json),
         Command::Fuzz { name, seconds } => {
             fuzz::run(&Tools::ensure()?, name.as_deref(), seconds)?;
         }

@@ -1,0 +1,156 @@
+//! Owns the truth of the corpus: the marks in a program's text, and what a stream says of their lines.
+//! Must not know how programs are built or traced.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// One marked line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What it is called in the table.
+    pub name: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// How fast it leaks; nothing where it is innocent.
+    pub leaks_bytes_per_second: Option<u64>,
+}
+
+/// What a stream says of one line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Of the last report; nothing where no stack has the line.
+    pub verdict: Option<String>,
+    /// Of the line's live bytes, over the second half of the trace.
+    pub growth_bytes_per_second: i64,
+}
+
+/// Finds the marks of a program: `LEAK: NAME N bytes/s` and `INNOCENT: NAME`.
+///
+/// # Errors
+/// Fails where a leak does not tell its rate, or nothing is marked.
+pub fn marks(text: &str) -> Result<Vec<Mark>> {
+    let mut marks = Vec::new();
+    for (line, code) in (1..).zip(text.lines()) {
+        let comment = code.trim_end().trim_end_matches("*/").trim_end();
+        if let Some((_, name)) = comment.split_once("/* INNOCENT: ") {
+            marks.push(Mark {
+                name: name.to_owned(),
+                line,
+                leaks_bytes_per_second: None,
+            });
+        } else if let Some((_, words)) = comment.split_once("/* LEAK: ") {
+            let (name, rate) = words
+                .strip_suffix(" bytes/s")
+                .and_then(|words| words.rsplit_once(' '))
+                .with_context(|| format!("line {line}: a leak tells no rate in bytes/s"))?;
+            marks.push(Mark {
+                name: name.to_owned(),
+                line,
+                leaks_bytes_per_second: Some(rate.parse().context("a rate is a number")?),
+            });
+        }
+    }
+    if marks.is_empty() {
+        bail!("nothing is marked");
+    }
+    Ok(marks)
+}
+
+/// What the first `reports` reports of a stream say of a marked line of a file.
+///
+/// # Errors
+/// Fails where a line of the stream is no JSON.
+pub fn seen(
+    stream: &str,
+    file: &str,
+    mark: &Mark,
+    reports: u32,
+    interval_seconds: u32,
+) -> Result<Seen> {
+    let mut live_bytes = BTreeMap::<u32, i64>::new();
+    let mut verdicts = BTreeMap::<u32, Vec<String>>::new();
+    for line in stream.lines() {
+        let object: Value =
+            serde_json::from_str(line).context("a line of the stream is no JSON")?;
+        let report = object["report"]
+            .as_u64()
+            .and_then(|report| u32::try_from(report).ok());
+        let (Some("site"), Some(report)) = (object["type"].as_str(), report) else {
+            continue;
+        };
+        if report > reports || !has_line(&object["stack"], file, mark.line) {
+            continue;
+        }
+        *live_bytes.entry(report).or_default() += object["live_bytes"].as_i64().unwrap_or(0);
+        let verdict = object["verdict"].as_str().unwrap_or_default().to_owned();
+        verdicts.entry(report).or_default().push(verdict);
+    }
+    // One growing stack is enough: a line may be reached by several.
+    let verdict = verdicts.pop_last().map(|(_, mut last)| {
+        let growing = last.iter().position(|verdict| verdict == "growing");
+        last.swap_remove(growing.unwrap_or(0))
+    });
+    let (middle, end) = (reports / 2, reports);
+    let at = |report| live_bytes.get(&report).copied().unwrap_or(0);
+    let seconds = i64::from((end - middle) * interval_seconds);
+    Ok(Seen {
+        verdict,
+        growth_bytes_per_second: (at(end) - at(middle)).checked_div(seconds).unwrap_or(0),
+    })
+}
+
+/// Whether a stack goes through a line of a file.
+fn has_line(stack: &Value, file: &str, line: u64) -> bool {
+    stack.as_array().is_some_and(|frames| {
+        frames.iter().any(|frame| {
+            let path = frame["file"].as_str().unwrap_or_default();
+            path.rsplit('/').next() == Some(file) && frame["line"].as_u64() == Some(line)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Marks carry the name, the line and the rate; a leak without a rate is refused.
+    #[test]
+    fn marks_are_found_where_they_stand() {
+        let text =
+            "int x;\n a = malloc(1); /* LEAK: my map 12 bytes/s */\n b(); /* INNOCENT: a pool */\n";
+        let marks = marks(text).unwrap();
+        assert_eq!((marks[0].name.as_str(), marks[0].line), ("my map", 2));
+        assert_eq!(marks[0].leaks_bytes_per_second, Some(12));
+        assert_eq!((marks[1].name.as_str(), marks[1].line), ("a pool", 3));
+        assert_eq!(marks[1].leaks_bytes_per_second, None);
+        assert!(super::marks("f(); /* LEAK: fast */").is_err());
+    }
+
+    /// Only stacks through the marked line count, and their last report gives the verdict.
+    #[test]
+    fn a_stream_is_read_by_line() {
+        let site = |report: u32, line: u64, bytes: u64, verdict: &str| {
+            serde_json::json!({
+                "type": "site", "report": report, "live_bytes": bytes, "verdict": verdict,
+                "stack": [{"file": "/src/a.c", "line": line}],
+            })
+            .to_string()
+        };
+        let stream = [
+            site(1, 7, 1000, "young"),
+            site(2, 7, 1500, "growing"),
+            site(2, 8, 9000, "stable"),
+            site(3, 7, 9999, "stable"),
+        ];
+        let mark = Mark {
+            name: "m".to_owned(),
+            line: 7,
+            leaks_bytes_per_second: Some(100),
+        };
+        let seen = seen(&stream.join("\n"), "a.c", &mark, 2, 5).unwrap();
+        assert_eq!(seen.verdict.as_deref(), Some("growing"));
+        assert_eq!(seen.growth_bytes_per_second, 100);
+    }
+}
