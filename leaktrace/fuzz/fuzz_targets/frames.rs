@@ -38,7 +38,11 @@ fuzz_target!(|input: (bool, u8, &[u8])| {
         table.rules().to_vec(),
         table.palette().to_vec(),
     );
-    assert_eq!(again.as_ref(), Some(&table), "it keeps what a table promises");
+    assert_eq!(
+        again.as_ref(),
+        Some(&table),
+        "it keeps what a table promises"
+    );
     assert!(table.is_empty() || stats.functions > 0 || stats.limited);
     // The stack is the section itself, repeated.
     let word = |address: u64| {

@@ -2,7 +2,11 @@
 //! Must not know what is in the file.
 #![no_main]
 
-use std::{fs, sync::Arc};
+use std::{
+    fs, panic,
+    sync::{Arc, Once},
+    thread,
+};
 
 use leaktrace::{
     modules::Modules,
@@ -10,7 +14,19 @@ use leaktrace::{
 };
 use libfuzzer_sys::fuzz_target;
 
+/// The agent survives what blazesym's parsers panic at, on the thread that asks it; anything else is a find.
+fn survive_the_symbolizer() {
+    let otherwise = panic::take_hook();
+    panic::set_hook(Box::new(move |about| {
+        if thread::current().name() != Some("symbolizer") {
+            otherwise(about);
+        }
+    }));
+}
+
 fuzz_target!(|bytes: &[u8]| {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(survive_the_symbolizer);
     let path = std::env::temp_dir().join(format!("leaktrace-fuzz-{}", std::process::id()));
     fs::write(&path, bytes).expect("a file can be written");
     let mut modules = Modules::default();

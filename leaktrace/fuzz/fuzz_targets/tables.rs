@@ -21,7 +21,11 @@ fuzz_target!(|bytes: &[u8]| {
         table.rules().to_vec(),
         table.palette().to_vec(),
     );
-    assert_eq!(again.as_ref(), Some(&table), "it keeps what a table promises");
+    assert_eq!(
+        again.as_ref(),
+        Some(&table),
+        "it keeps what a table promises"
+    );
 });
 
 /// A file that nobody else has.
