@@ -25,11 +25,14 @@ pub enum Call {
     Valloc = 9,
     /// `void *pvalloc(size_t size)`
     Pvalloc = 10,
+    /// `func mallocgc(size uintptr, typ *_type, needzero bool) unsafe.Pointer` of Go's runtime, and
+    /// those that stand for it
+    Mallocgc = 64,
 }
 
 impl Call {
     /// Every call, in the order of its number.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Malloc,
         Self::Calloc,
         Self::Realloc,
@@ -40,6 +43,7 @@ impl Call {
         Self::Memalign,
         Self::Valloc,
         Self::Pvalloc,
+        Self::Mallocgc,
     ];
 
     /// The call with this number, if there is one.
@@ -56,6 +60,7 @@ impl Call {
             8 => Some(Self::Memalign),
             9 => Some(Self::Valloc),
             10 => Some(Self::Pvalloc),
+            64 => Some(Self::Mallocgc),
             _ => None,
         }
     }
@@ -74,6 +79,7 @@ impl Call {
             Self::Memalign => "memalign",
             Self::Valloc => "valloc",
             Self::Pvalloc => "pvalloc",
+            Self::Mallocgc => "mallocgc",
         }
     }
 }

@@ -29,6 +29,16 @@ pub enum Counter {
     LifecycleLost = 11,
     /// The table of losses is full: a loss that cannot be told by process.
     LossTableFull = 12,
+    /// A sweep of Go's heap found no room in the ring: dead objects may be reported live until the next
+    /// collection.
+    GoSweepsLost = 30,
+    /// A span of Go's heap, or its marks, could not be read: as above.
+    GoSweepsUnreadable = 31,
+    /// A block of Go's heap, its size or its type could not be read.
+    GoBlocksUnreadable = 32,
+    /// The beginning of a collection found no room in the ring: its survivors may count as one
+    /// collection older than they are.
+    GoCyclesLost = 33,
     /// The table of policies is full: a child has the policy of the host, not its parent's.
     PolicyTableFull = 40,
     /// The set of recorded blocks is full: a sample was not taken.
@@ -37,7 +47,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of its number.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::AllocationsLost,
         Self::FreesDeferred,
         Self::FreesLost,
@@ -50,6 +60,10 @@ impl Counter {
         Self::CallsAbandoned,
         Self::LifecycleLost,
         Self::LossTableFull,
+        Self::GoSweepsLost,
+        Self::GoSweepsUnreadable,
+        Self::GoBlocksUnreadable,
+        Self::GoCyclesLost,
         Self::PolicyTableFull,
         Self::KeptTableFull,
     ];
@@ -78,6 +92,10 @@ impl Counter {
             Self::CallsAbandoned => "calls_abandoned",
             Self::LifecycleLost => "lifecycle_lost",
             Self::LossTableFull => "loss_table_full",
+            Self::GoSweepsLost => "go_sweeps_lost",
+            Self::GoSweepsUnreadable => "go_sweeps_unreadable",
+            Self::GoBlocksUnreadable => "go_blocks_unreadable",
+            Self::GoCyclesLost => "go_cycles_lost",
             Self::PolicyTableFull => "policy_table_full",
             Self::KeptTableFull => "kept_table_full",
         }
@@ -96,13 +114,17 @@ impl Counter {
             | Self::CallsAbandoned
             | Self::LifecycleLost
             | Self::LossTableFull
+            | Self::GoSweepsLost
+            | Self::GoSweepsUnreadable
+            | Self::GoBlocksUnreadable
             | Self::PolicyTableFull
             | Self::KeptTableFull => true,
             Self::FreesDeferred
             | Self::StacksDeferred
             | Self::StacksWithoutScratch
             | Self::StackCollisions
-            | Self::StackTableFull => false,
+            | Self::StackTableFull
+            | Self::GoCyclesLost => false,
         }
     }
 }

@@ -6,7 +6,10 @@
 
 use core::mem::offset_of;
 
-use crate::limits::{ORACLE_SLICE_BYTES, STACK_FRAMES_MAX};
+use crate::{
+    go::SLOTS_MAX,
+    limits::{ORACLE_SLICE_BYTES, STACK_FRAMES_MAX},
+};
 
 /// What a record is. The number is on the wire and is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,12 @@ pub enum Kind {
     Exec = 7,
     /// `Image`, at the exit of the whole process
     Exit = 8,
+    /// `Sample`, of a block of Go's heap
+    GoAlloc = 16,
+    /// `GoSweep`
+    GoSweep = 17,
+    /// `GoCycle`
+    GoCycle = 18,
     /// `Oracle`
     Oracle = 24,
     /// `Sample`
@@ -72,6 +81,48 @@ pub struct Sample {
     pub alloc: Alloc,
     /// Mean bytes between samples at the time; 0 where every allocation was recorded.
     pub sample_bytes: u64,
+}
+
+/// In `Alloc::header.flags` of `Kind::GoAlloc`: the block shares its slot of 16 bytes with others.
+pub const FLAG_GO_TINY: u16 = 1;
+
+/// A collection has judged the objects of a span: those whose slots are not marked are dead. Only as
+/// many words of marks travel as there are slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct GoSweep {
+    /// Kind and process.
+    pub header: Header,
+    /// The first byte of the span.
+    pub address: u64,
+    /// Its bytes.
+    pub span_bytes: u64,
+    /// Bytes of each of its slots.
+    pub slot_bytes: u64,
+    /// When, boot clock.
+    pub time_ns: u64,
+    /// How many slots there are.
+    pub slot_count: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
+    /// A bit for each slot.
+    pub marks: [u64; GO_MARK_WORDS],
+}
+
+/// Words of marks of the span with the most slots.
+pub const GO_MARK_WORDS: usize = SLOTS_MAX / 64;
+
+/// Bytes of a `GoSweep` before its marks.
+pub const GO_SWEEP_PREFIX_BYTES: usize = offset_of!(GoSweep, marks);
+
+/// A collection begins to mark: what is allocated from here on it does not judge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct GoCycle {
+    /// Kind and process.
+    pub header: Header,
+    /// When, boot clock.
+    pub time_ns: u64,
 }
 
 /// A block is being given back. Stamped before the allocator sees it.
@@ -253,6 +304,9 @@ pub struct Image {
 const _: () = assert!(size_of::<Header>() == 8);
 const _: () = assert!(size_of::<Alloc>() == 40 && offset_of!(Alloc, time_ns) == 32);
 const _: () = assert!(size_of::<Sample>() == 48 && offset_of!(Sample, sample_bytes) == 40);
+const _: () = assert!(size_of::<GoCycle>() == 16);
+const _: () = assert!(GO_SWEEP_PREFIX_BYTES == 48);
+const _: () = assert!(size_of::<GoSweep>() == GO_SWEEP_PREFIX_BYTES + 8 * GO_MARK_WORDS);
 const _: () = assert!(size_of::<Free>() == 16 && offset_of!(Free, address) == 8);
 const _: () = assert!(size_of::<ReallocBegin>() == 24 && offset_of!(ReallocBegin, tid) == 16);
 const _: () = assert!(size_of::<ReallocEnd>() == 56 && offset_of!(ReallocEnd, tid) == 48);

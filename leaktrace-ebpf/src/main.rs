@@ -14,6 +14,7 @@
 
 mod count;
 mod emit;
+mod go;
 mod lifecycle;
 mod maps;
 mod native;
@@ -46,6 +47,26 @@ pub fn native_enter(ctx: ProbeContext) -> u32 {
 #[uretprobe]
 pub fn native_exit(ctx: RetProbeContext) -> u32 {
     native::exit(&ctx)
+}
+
+#[uprobe(multi)]
+pub fn go_alloc_multi(ctx: ProbeContext) -> u32 {
+    go::alloc(&ctx)
+}
+
+#[uprobe(multi)]
+pub fn go_sweep_multi(ctx: ProbeContext) -> u32 {
+    go::sweep(&ctx)
+}
+
+#[uprobe]
+pub fn go_alloc(ctx: ProbeContext) -> u32 {
+    go::alloc(&ctx)
+}
+
+#[uprobe]
+pub fn go_sweep(ctx: ProbeContext) -> u32 {
+    go::sweep(&ctx)
 }
 
 /// The floor of every cost figure: a probe that does nothing.

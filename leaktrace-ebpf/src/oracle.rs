@@ -3,12 +3,9 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::{
-        bpf_get_prandom_u32,
-        generated::{bpf_probe_read_kernel, bpf_probe_read_user},
-    },
+use aya_ebpf::helpers::{
+    bpf_get_prandom_u32,
+    generated::{bpf_probe_read_kernel, bpf_probe_read_user},
 };
 use leaktrace_common::{
     event::{Header, Kind, Oracle, StackEnd},
@@ -26,7 +23,7 @@ const PAGE: usize = 4_096;
 
 /// Sends one in so many stacks. What finds no room in the ring is not missed: it is a sample.
 #[inline(always)]
-pub fn ship(scratch: &Scratch, at_entry: &pt_regs, end: StackEnd) {
+pub fn ship(scratch: &Scratch, rsp: u64, rbp: u64, end: StackEnd) {
     let one_in = CONFIG.load().oracle_one_in;
     if one_in == 0 {
         return;
@@ -48,8 +45,8 @@ pub fn ship(scratch: &Scratch, at_entry: &pt_regs, end: StackEnd) {
             flags: 0,
             tgid: scratch.tgid,
         };
-        (*record).stack_pointer = at_entry.rsp;
-        (*record).frame_pointer = at_entry.rbp;
+        (*record).stack_pointer = rsp;
+        (*record).frame_pointer = rbp;
         (*record).frame_count = scratch.frame_count;
         (*record).end = end as u32;
         (*record).reserved = 0;
@@ -58,7 +55,7 @@ pub fn ship(scratch: &Scratch, at_entry: &pt_regs, end: StackEnd) {
             (8 * STACK_FRAMES_MAX) as u32,
             (&raw const scratch.record.frames).cast::<c_void>(),
         );
-        (*record).slice_bytes = copy(&raw mut (*record).slice, at_entry.rsp);
+        (*record).slice_bytes = copy(&raw mut (*record).slice, rsp);
     }
     entry.submit(emit::wake_up());
 }

@@ -20,14 +20,16 @@ use crate::{
 };
 
 /// The policy of a process at a hit, which is counted. A call that returns through a probe counts
-/// for both.
+/// for both; those of Go do not.
 #[inline(always)]
 pub fn policy_at_hit(tgid: u32, call: u8, config: &ProbeConfig) -> Policy {
     if config.is_governed == 0 {
         return Policy::EVERYTHING;
     }
     let policy = policy(tgid, config);
-    let returns = call != Call::Free as u8 && policy.watches(watched::ALLOCATIONS);
+    let returns = call != Call::Free as u8
+        && call != Call::Mallocgc as u8
+        && policy.watches(watched::ALLOCATIONS);
     if let Some(hits) = hits(tgid) {
         // SAFETY: a map value, alive while the program runs; taking a field's address reads nothing.
         count::add(

@@ -38,6 +38,12 @@ const MIX_CHECK: u64 = 0xC2B2_AE3D_27D4_EB4F;
 /// returns its id; 0 where there is none.
 #[inline(always)]
 pub fn capture(registers: &pt_regs, tgid: u32, image: u32) -> u64 {
+    capture_from(registers.rsp, registers.rbp, tgid, image)
+}
+
+/// The same from any point: `rsp` is where the return address is, `rbp` the caller's.
+#[inline(always)]
+pub fn capture_from(rsp: u64, rbp: u64, tgid: u32, image: u32) -> u64 {
     let Some((number, slot)) = scratch::claim() else {
         count::bump(tgid, Counter::StacksWithoutScratch);
         return 0;
@@ -47,15 +53,15 @@ pub fn capture(registers: &pt_regs, tgid: u32, image: u32) -> u64 {
     scratch.tgid = tgid;
     scratch.code = code_of(tgid);
     let end = if scratch.code.generation == 0 {
-        let (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, registers);
+        let (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, rsp, rbp);
         scratch.frame_count = frame_count as u32;
         end
     } else {
-        unwind::walk(number, scratch, registers);
+        unwind::walk(number, scratch, rsp, rbp);
         end_of(scratch)
     };
     let id = identify_and_send(scratch, end, image);
-    oracle::ship(scratch, registers, end);
+    oracle::ship(scratch, rsp, rbp, end);
     scratch::release(slot);
     id
 }
@@ -130,15 +136,16 @@ fn identify_and_send(scratch: &mut Scratch, end: StackEnd, image: u32) -> u64 {
 #[inline(always)]
 fn walk_frame_pointers(
     frames: &mut [u64; STACK_FRAMES_MAX],
-    registers: &pt_regs,
+    rsp: u64,
+    rbp: u64,
 ) -> (usize, StackEnd) {
-    let mut low = registers.rsp;
+    let mut low = rsp;
     // SAFETY: the helper checks the address and fails on one that cannot be read.
     let Ok(caller) = (unsafe { bpf_probe_read_user(low as *const u64) }) else {
         return (0, StackEnd::Unreadable);
     };
     frames[0] = caller;
-    let mut frame_pointer = registers.rbp;
+    let mut frame_pointer = rbp;
     let mut frame_count = 1;
     while frame_count < STACK_FRAMES_MAX {
         if frame_pointer == 0 {

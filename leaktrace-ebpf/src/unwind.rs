@@ -3,10 +3,7 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::generated::{bpf_loop, bpf_probe_read_user},
-};
+use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use leaktrace_common::{
     code::{CodePiece, CodeRef, CodeSpace},
     limits::{
@@ -33,21 +30,17 @@ const MIX_MARK: u64 = 0xC2B2_AE3D_27D4_EB4F;
 /// Walks from an allocator's entry into `scratch.record.frames`, innermost return address first.
 /// The process's code must be known (`scratch.code.generation` is not 0).
 #[inline(always)]
-pub fn walk(number: u32, scratch: &mut Scratch, at_entry: &pt_regs) {
-    copy_window(scratch, at_entry.rsp);
-    scratch.registers = Registers {
-        rip: 0,
-        rsp: at_entry.rsp,
-        rbp: at_entry.rbp,
-    };
+pub fn walk(number: u32, scratch: &mut Scratch, rsp: u64, rbp: u64) {
+    copy_window(scratch, rsp);
+    scratch.registers = Registers { rip: 0, rsp, rbp };
     scratch.frame_count = 0;
     scratch.outcome = outcome::UNREADABLE;
     // The allocator's own frame needs no table: its return address is on top of the stack.
-    let Some(caller) = read(scratch, at_entry.rsp) else {
+    let Some(caller) = read(scratch, rsp) else {
         return;
     };
     scratch.registers.rip = caller;
-    scratch.registers.rsp = at_entry.rsp.wrapping_add(8);
+    scratch.registers.rsp = rsp.wrapping_add(8);
     scratch.record.frames[0] = caller;
     scratch.frame_count = 1;
     scratch.outcome = outcome::CONTINUE;

@@ -6,7 +6,8 @@ use std::fmt;
 use bytes::{Buf, TryGetError};
 use leaktrace_common::{
     call::Call,
-    event::{FLAG_NOT_FOLLOWED, Kind, StackEnd},
+    event::{FLAG_GO_TINY, FLAG_NOT_FOLLOWED, Kind, StackEnd},
+    go::SLOTS_MAX,
     limits::STACK_FRAMES_MAX,
 };
 
@@ -77,6 +78,24 @@ pub enum Event {
         /// Whether it runs in its parent's memory, as after `vfork`.
         shares_memory: bool,
     },
+    /// A block of Go's heap was handed out.
+    GoAlloc {
+        /// The block.
+        alloc: Alloc,
+        /// Whether it shares its slot with others.
+        is_tiny: bool,
+        /// Mean bytes between samples at the time; 0 where every allocation was recorded.
+        sample_bytes: u64,
+    },
+    /// A collection has judged a span of Go's heap.
+    GoSweep(Box<GoSweep>),
+    /// A collection begins to mark.
+    GoCycle {
+        /// The process.
+        tgid: u32,
+        /// When.
+        time_ns: u64,
+    },
     /// A process executed a new image.
     Exec(Image),
     /// A process ended.
@@ -98,6 +117,25 @@ pub struct Alloc {
     pub stack: u64,
     /// When it was handed out.
     pub time_ns: u64,
+}
+
+/// A span of Go's heap that a collection has judged: its slots are dead but for those marked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GoSweep {
+    /// The process.
+    pub tgid: u32,
+    /// Its first byte.
+    pub address: u64,
+    /// Its bytes.
+    pub span_bytes: u64,
+    /// Bytes of a slot.
+    pub slot_bytes: u64,
+    /// How many slots there are.
+    pub slot_count: u32,
+    /// When it was swept.
+    pub time_ns: u64,
+    /// A bit for each slot.
+    pub marks: Vec<u64>,
 }
 
 /// A process at its exec or exit.
@@ -126,6 +164,8 @@ pub enum DecodeError {
     TooManyFrames(u32),
     /// No such reason for a stack's end.
     UnknownStackEnd(u32),
+    /// A span claims more slots than there may be.
+    TooManySlots(u32),
 }
 
 impl fmt::Display for DecodeError {
@@ -135,6 +175,7 @@ impl fmt::Display for DecodeError {
             Self::UnknownKind(kind) => write!(f, "unknown kind of record {kind}"),
             Self::UnknownCall(call) => write!(f, "unknown function {call}"),
             Self::TooManyFrames(count) => write!(f, "stack of {count} frames"),
+            Self::TooManySlots(count) => write!(f, "span of {count} slots"),
             Self::UnknownStackEnd(end) => write!(f, "unknown end of a stack {end}"),
         }
     }
@@ -195,6 +236,16 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
                 new,
             }
         }
+        k if k == Kind::GoAlloc as u8 => Event::GoAlloc {
+            alloc: alloc(record, tgid, call)?,
+            is_tiny: flags & FLAG_GO_TINY != 0,
+            sample_bytes: record.try_get_u64_ne()?,
+        },
+        k if k == Kind::GoSweep as u8 => Event::GoSweep(Box::new(go_sweep(record, tgid)?)),
+        k if k == Kind::GoCycle as u8 => Event::GoCycle {
+            tgid,
+            time_ns: record.try_get_u64_ne()?,
+        },
         k if k == Kind::Stack as u8 => stack(record, tgid)?,
         k if k == Kind::Fork as u8 => {
             let child_tgid = record.try_get_u32_ne()?;
@@ -244,6 +295,30 @@ fn stack(record: &mut &[u8], tgid: u32) -> Result<Event, DecodeError> {
         frames,
         end,
         time_ns,
+    })
+}
+
+fn go_sweep(record: &mut &[u8], tgid: u32) -> Result<GoSweep, DecodeError> {
+    let address = record.try_get_u64_ne()?;
+    let span_bytes = record.try_get_u64_ne()?;
+    let slot_bytes = record.try_get_u64_ne()?;
+    let time_ns = record.try_get_u64_ne()?;
+    let slot_count = record.try_get_u32_ne()?;
+    let _reserved = record.try_get_u32_ne()?;
+    if slot_count as usize > SLOTS_MAX {
+        return Err(DecodeError::TooManySlots(slot_count));
+    }
+    let marks = (0..slot_count.div_ceil(64))
+        .map(|_| record.try_get_u64_ne())
+        .collect::<Result<_, _>>()?;
+    Ok(GoSweep {
+        tgid,
+        address,
+        span_bytes,
+        slot_bytes,
+        slot_count,
+        time_ns,
+        marks,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Owns the BPF object in the kernel: loading it, its maps, and turning chosen points into links.
 //! Must not know which processes are of interest or what the records lead to.
 
+mod go;
 mod policies;
 pub mod rows;
 mod tables;

@@ -36,6 +36,8 @@ pub struct ProcessSummary {
     pub live_bytes_variance: f64,
     /// The largest mean distance between samples; 0 where every block was recorded.
     pub sample_bytes: u64,
+    /// What collections have said of all objects, where there are some of Go's heap.
+    pub go_ages: SiteAges,
     /// How many sites have live objects.
     pub site_count: u64,
 }
@@ -58,6 +60,9 @@ pub fn summarize(
     let mut by_stack: FxHashMap<Option<Arc<Stack>>, usize> = FxHashMap::default();
     for (totals, ages) in process.sites().iter().zip(&ages) {
         add(&mut summary.counts, totals, ages);
+        if totals.call == Some(Call::Mallocgc) {
+            merge(&mut summary.go_ages, ages);
+        }
         summary.live_bytes_variance += ages.live_bytes_variance;
         summary.sample_bytes = summary.sample_bytes.max(totals.estimate.sample_bytes);
         let stack = stacks.get(totals.stack).cloned();
@@ -115,6 +120,8 @@ fn merge(into: &mut SiteAges, ages: &SiteAges) {
     into.long_lived_count += ages.long_lived_count;
     into.long_lived_bytes += ages.long_lived_bytes;
     into.oldest_us = into.oldest_us.max(ages.oldest_us);
+    into.gc_cycles_survived = into.gc_cycles_survived.max(ages.gc_cycles_survived);
+    into.not_yet_collected_bytes += ages.not_yet_collected_bytes;
     into.live_bytes_variance += ages.live_bytes_variance;
     for (into, class) in into.classes.iter_mut().zip(&ages.classes) {
         into.0 += class.0;

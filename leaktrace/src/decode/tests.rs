@@ -44,6 +44,7 @@ fn fours(values: &[u32]) -> Vec<u8> {
 fn samples() -> Vec<(Vec<u8>, Event)> {
     let mut samples = block_samples();
     samples.extend(other_samples());
+    samples.extend(go_samples());
     samples
 }
 
@@ -84,6 +85,51 @@ fn block_samples() -> Vec<(Vec<u8>, Event)> {
         (record(2, 5, 0, 7, &[&eights(&[64])]), free),
         (begin, begun),
         (end, ended),
+    ]
+}
+
+fn go_samples() -> Vec<(Vec<u8>, Event)> {
+    let block = [ALLOC.address, ALLOC.size, ALLOC.stack, ALLOC.time_ns, 512];
+    let alloc = record(16, 64, FLAG_GO_TINY, 7, &[&eights(&block)]);
+    let span = [0xc0_0000_0000, 8_192, 112, 5];
+    let sweep = record(
+        17,
+        0,
+        0,
+        7,
+        &[&eights(&span), &fours(&[73, 0]), &eights(&[1, 2])],
+    );
+    vec![
+        (
+            alloc,
+            Event::GoAlloc {
+                alloc: Alloc {
+                    call: Call::Mallocgc,
+                    ..ALLOC
+                },
+                is_tiny: true,
+                sample_bytes: 512,
+            },
+        ),
+        (
+            sweep,
+            Event::GoSweep(Box::new(GoSweep {
+                tgid: 7,
+                address: 0xc0_0000_0000,
+                span_bytes: 8_192,
+                slot_bytes: 112,
+                slot_count: 73,
+                time_ns: 5,
+                marks: vec![1, 2],
+            })),
+        ),
+        (
+            record(18, 0, 0, 7, &[&eights(&[5])]),
+            Event::GoCycle {
+                tgid: 7,
+                time_ns: 5,
+            },
+        ),
     ]
 }
 
@@ -146,6 +192,13 @@ fn every_truncation_is_refused() {
             );
         }
     }
+}
+
+/// A span cannot have more slots than the smallest ones fill.
+#[test]
+fn spans_of_too_many_slots_are_refused() {
+    let span = record(17, 0, 0, 7, &[&eights(&[0; 4]), &fours(&[1_025, 0])]);
+    assert_eq!(decode(&span), Err(DecodeError::TooManySlots(1_025)));
 }
 
 /// Numbers that nobody assigned are refused by name.

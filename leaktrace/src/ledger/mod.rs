@@ -3,6 +3,7 @@
 
 mod block;
 mod estimate;
+mod go;
 mod process;
 mod site;
 
@@ -37,6 +38,15 @@ impl Ledger {
                 alloc,
                 sample_bytes,
             } => self.of(alloc.tgid).allocate(alloc, sample_bytes),
+            Event::GoAlloc {
+                alloc,
+                is_tiny,
+                sample_bytes,
+            } => self
+                .of(alloc.tgid)
+                .allocate_go(alloc, is_tiny, sample_bytes),
+            Event::GoSweep(ref sweep) => self.of(sweep.tgid).sweep_go(sweep),
+            Event::GoCycle { tgid, time_ns } => self.of(tgid).begin_go_cycle(time_ns),
             Event::Free { tgid, address } => self.of(tgid).free(address),
             Event::ReallocBegin { tgid, tid, address } => self.of(tgid).begin_resize(tid, address),
             Event::ReallocEnd {

@@ -8,13 +8,14 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use super::{
     Estimate, ProcessKey,
     block::Block,
-    site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals},
+    go::GoHeap,
+    site::{SiteAges, SiteTotals},
 };
 use crate::decode::Alloc;
 
 /// Sites of one process that are told apart; further ones share the last number, as one site
 /// without a stack. The largest services have some ten thousand.
-const SITES_MAX: usize = 131_072;
+pub(super) const SITES_MAX: usize = 131_072;
 
 /// What did not fit together; each is told in the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub struct Anomalies {
     pub frees_untraced: u64,
     /// Blocks handed out where one was live: its free was missed, and is made good by this.
     pub frees_implied: u64,
+    /// Blocks of Go's heap that were told of twice, by two functions that handed them on.
+    pub told_twice: u64,
+    /// Spans of Go's heap that make no sense.
+    pub spans_unsound: u64,
     /// Allocations beyond the number of sites that are told apart.
     pub sites_merged: u64,
     /// Blocks that were given up because their frees could not be watched.
@@ -36,17 +41,19 @@ pub struct ProcessLedger {
     /// When it was found running; 0 where its first record told of it.
     found_ns: u64,
     born_ns: Option<u64>,
-    exited_ns: Option<u64>,
+    pub(super) exited_ns: Option<u64>,
     image_count: u32,
     blocks: HashMap<u64, Block, FxBuildHasher>,
     /// By thread: the address and the block that `realloc` was called with.
     resizing: FxHashMap<u32, (u64, Block)>,
-    sites: Vec<SiteTotals>,
+    pub(super) sites: Vec<SiteTotals>,
     /// By stack, function and mean bytes between samples.
     site_numbers: FxHashMap<(u64, Call, u64), u32>,
-    anomalies: Anomalies,
-    hit_count: u64,
+    pub(super) anomalies: Anomalies,
+    pub(super) hit_count: u64,
     children: Vec<(ProcessKey, u64)>,
+    /// Go's heap, where it has one.
+    pub(super) go: GoHeap,
 }
 
 impl ProcessLedger {
@@ -125,13 +132,13 @@ impl ProcessLedger {
     /// Live blocks that were recorded.
     #[must_use]
     pub fn live_count(&self) -> usize {
-        self.blocks.len() + self.resizing.len()
+        self.blocks.len() + self.resizing.len() + self.go.live_count()
     }
 
     /// Bytes of memory that the table of blocks takes.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
-        self.blocks.allocation_size()
+        self.blocks.allocation_size() + self.go.table_bytes()
     }
 
     /// Ages of the live blocks of each site, by number, at `now_ns`.
@@ -153,14 +160,9 @@ impl ProcessLedger {
                 site.long_lived_count += block_units;
                 site.long_lived_bytes += byte_units;
             }
-            site.oldest_us = site.oldest_us.max(age_us);
-            let class = AGE_CLASSES_SECONDS
-                .iter()
-                .position(|end| age_us < end * 1_000_000);
-            let (count, bytes) = &mut site.classes[class.unwrap_or(AGE_CLASSES_SECONDS.len())];
-            *count += block_units;
-            *bytes += byte_units;
+            site.add_age(age_us, block_units, byte_units);
         }
+        self.go.add_ages(&mut ages, &self.sites, now_us, min_age_us);
         for (ages, totals) in ages.iter_mut().zip(&self.sites) {
             ages.settle(totals);
         }
@@ -264,6 +266,7 @@ impl ProcessLedger {
             tgid: child_tgid,
             born_ns: Some(time_ns),
             blocks: self.blocks.clone(),
+            go: self.go.clone(),
             sites: self.sites.clone(),
             site_numbers: self.site_numbers.clone(),
             ..Self::default()
@@ -294,13 +297,13 @@ impl ProcessLedger {
         }
     }
 
-    fn settle(&mut self, block: Block) {
+    pub(super) fn settle(&mut self, block: Block) {
         if let Some(site) = self.sites.get_mut(block.site()) {
             site.add_freed(block.size());
         }
     }
 
-    fn site_number(&mut self, stack: u64, call: Call, sample_bytes: u64) -> u32 {
+    pub(super) fn site_number(&mut self, stack: u64, call: Call, sample_bytes: u64) -> u32 {
         if let Some(number) = self.site_numbers.get(&(stack, call, sample_bytes)) {
             return *number;
         }

@@ -75,6 +75,10 @@ pub struct SiteAges {
     pub long_lived_bytes: u64,
     /// Age of the oldest block, in microseconds.
     pub oldest_us: u64,
+    /// Collections that the block has survived that survived the most; of Go's heap alone.
+    pub gc_cycles_survived: u64,
+    /// Bytes of Go's heap that no collection has judged yet.
+    pub not_yet_collected_bytes: u64,
     /// Blocks and bytes by class of `AGE_CLASSES_SECONDS`.
     pub classes: [(u64, u64); AGE_CLASSES_SECONDS.len() + 1],
     /// Variance of the estimate of live bytes; 0 where it is none.
@@ -82,12 +86,24 @@ pub struct SiteAges {
 }
 
 impl SiteAges {
+    /// Takes in the age of one more block.
+    pub(super) fn add_age(&mut self, age_us: u64, block_units: u64, byte_units: u64) {
+        self.oldest_us = self.oldest_us.max(age_us);
+        let class = AGE_CLASSES_SECONDS
+            .iter()
+            .position(|end| age_us < end * 1_000_000);
+        let (count, bytes) = &mut self.classes[class.unwrap_or(AGE_CLASSES_SECONDS.len())];
+        *count += block_units;
+        *bytes += byte_units;
+    }
+
     /// From sums of units to blocks and bytes, of which there are no more than live ones.
     pub(super) fn settle(&mut self, totals: &SiteTotals) {
         let count = |units| totals.estimate.whole(units).min(totals.live_count());
         let bytes = |units| totals.estimate.whole(units).min(totals.live_bytes());
         self.long_lived_count = count(self.long_lived_count);
         self.long_lived_bytes = bytes(self.long_lived_bytes);
+        self.not_yet_collected_bytes = bytes(self.not_yet_collected_bytes);
         for class in &mut self.classes {
             *class = (count(class.0), bytes(class.1));
         }

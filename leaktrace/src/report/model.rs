@@ -1,8 +1,12 @@
 //! Owns the report as every sink sees it: plain values, complete, already symbolized.
 //! Must not know the kernel, files, clocks or how any of the figures came about.
 
+mod go;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+pub use self::go::{Collected, Go};
 
 /// What tells one machine from another in a stream that many machines feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -236,6 +240,8 @@ pub struct Site {
     pub counts: Counts,
     /// Age of the oldest live object.
     pub oldest_age: Duration,
+    /// What collections have said of its objects, of Go's heap.
+    pub collected: Option<Collected>,
     /// The ages of the live objects.
     pub age_histogram: Vec<AgeBucket>,
     /// Leak or cache.
@@ -288,6 +294,8 @@ pub struct Process {
     pub container: Option<Container>,
     /// Native or Go.
     pub runtime: Runtime,
+    /// What is told of a Go process alone.
+    pub go: Option<Go>,
     /// What is probed.
     pub allocators: Vec<Allocator>,
     /// How much is seen.

@@ -199,6 +199,7 @@ fn leak() -> Site {
             (268_435_456, 123_456),
             (300_000_000, 140_000),
         ),
+        collected: None,
         oldest_age: Duration::from_secs(130),
         age_histogram: vec![
             AgeBucket {

@@ -3,9 +3,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use leaktrace_common::counter::Counter;
+use leaktrace_common::{call::Call, counter::Counter};
 
-use super::Tracer;
+use super::{
+    Tracer,
+    assemble_go::{GO, collected, native_name},
+    describe::described,
+};
 use crate::{
     host::clock::Clock,
     ledger::{ProcessKey, ProcessLedger},
@@ -96,10 +100,8 @@ impl Tracer {
         let (coverage, coverage_reason) = self.watched(&member, now_ns, coverage, coverage_reason);
         let executable = self.executable(tgid, &member);
         let process = self.ledger.get(key)?;
-        let allocator = allocators
-            .first()
-            .map_or("native", |it| it.name.as_str())
-            .to_owned();
+        let allocator = native_name(&allocators);
+        let go = self.go_facts(process, &summary);
         let site = |site: &SiteSummary| self.site(site, &allocator, names);
         Some(model::Process {
             identity: model::ProcessIdentity {
@@ -126,7 +128,10 @@ impl Tracer {
                     name: None,
                     runtime: it.runtime.map(|it| it.as_str().to_owned()),
                 }),
-            runtime: model::Runtime::Native,
+            runtime: go
+                .as_ref()
+                .map_or_else(Default::default, |_| model::Runtime::Go),
+            go,
             coverage: if allocators.is_empty() {
                 Coverage::None
             } else {
@@ -153,6 +158,8 @@ impl Tracer {
     }
 
     fn site(&self, site: &SiteSummary, allocator: &str, names: &Names) -> model::Site {
+        let is_go = site.call == Some(Call::Mallocgc);
+        let allocator = if is_go { GO } else { allocator };
         let stack = site.stack.as_deref();
         let (frames, truncated) = match stack {
             Some(stack) => names.of(stack),
@@ -163,6 +170,7 @@ impl Tracer {
             allocator: allocator.to_owned(),
             counts: site.counts,
             oldest_age: Duration::from_micros(site.ages.oldest_us),
+            collected: is_go.then(|| collected(&site.ages)),
             age_histogram: summary::age_histogram(&site.ages),
             verdict: model::Verdict::Young,
             growth_bytes_per_second: None,
@@ -175,6 +183,7 @@ impl Tracer {
     /// The allocators that a process maps, how much of them is probed, and why not all.
     fn coverage(&mut self, tgid: u32) -> (Vec<model::Allocator>, Coverage, Option<String>) {
         let mappings = self.allocator_mappings(tgid);
+        let go = self.go_coverage(tgid);
         let probed = self.attachments.files_of(tgid);
         let mut allocators: Vec<model::Allocator> = Vec::new();
         let mut why_not = None;
@@ -199,6 +208,14 @@ impl Tracer {
             };
             is_partial |= !allocator.plan.not_covered.is_empty();
             allocators.push(described(allocator, &mapping.path));
+        }
+        match go {
+            Some(Ok(go)) => allocators.insert(0, go),
+            Some(Err(why)) => {
+                is_partial = true;
+                why_not.get_or_insert(why);
+            }
+            None => {}
         }
         if allocators.is_empty() && why_not.is_none() {
             why_not = Some("it maps no C library: statically linked, or not native".to_owned());
@@ -323,27 +340,6 @@ impl Tracer {
     }
 }
 
-fn described(allocator: &crate::attachments::Allocator, path: &str) -> model::Allocator {
-    let plan = &allocator.plan;
-    model::Allocator {
-        name: allocator.name.to_owned(),
-        path: path.to_owned(),
-        entry_points: plan
-            .probes
-            .iter()
-            .flat_map(|probe| probe.names.iter().map(|name| (*name).to_owned()))
-            .collect(),
-        not_covered: plan
-            .not_covered
-            .iter()
-            .map(|it| model::NotCovered {
-                name: it.name.to_owned(),
-                reason: it.reason.clone(),
-            })
-            .collect(),
-    }
-}
-
 fn accuracy(
     process: &ProcessLedger,
     member: &Member,
@@ -354,6 +350,8 @@ fn accuracy(
     let anomalies = process.anomalies();
     for (name, count) in [
         ("frees_implied", anomalies.frees_implied),
+        ("go_blocks_told_twice", anomalies.told_twice),
+        ("go_spans_unsound", anomalies.spans_unsound),
         ("sites_merged", anomalies.sites_merged),
         ("attached_late", u64::from(member.is_attached_late)),
         ("blocks_unfollowed", anomalies.blocks_unfollowed),
@@ -366,6 +364,7 @@ fn accuracy(
             lost.insert(name, count);
         }
     }
+    is_lossy |= anomalies.spans_unsound > 0;
     is_lossy |= member.is_attached_late || member.unwatched_ns(now_ns) > 0;
     let kind = if is_lossy {
         AccuracyKind::Lossy

@@ -62,6 +62,9 @@ impl Tracer {
         }
         self.settle_code()?;
         for tgid in self.tgids() {
+            if let Err(why) = self.attach_go(tgid, Scope::Host) {
+                refusals.push(why);
+            }
             for mapping in self.allocator_mappings(tgid) {
                 if let Err(why) = self.attach_mapping(tgid, &mapping, Scope::Host) {
                     refusals.push(why);
@@ -69,7 +72,7 @@ impl Tracer {
             }
         }
         match refusals.first() {
-            Some(why) if self.attachments.probe_count() == 0 => bail!("no probe was placed: {why}"),
+            Some(why) if self.extent().1 == 0 => bail!("no probe was placed: {why}"),
             _ => Ok(()),
         }
     }
@@ -98,14 +101,19 @@ impl Tracer {
     fn attach_one(&mut self, pid: u32) -> Result<(), String> {
         self.admit(pid);
         let mappings = self.allocator_mappings(pid);
+        // Tables first, so that the very first stacks are whole.
+        self.settle_code().map_err(|error| format!("{error:#}"))?;
+        let go = self.attach_go(pid, Scope::Process(pid));
         if mappings.is_empty() {
+            go?;
+            if self.is_go(pid) {
+                return Ok(());
+            }
             read_maps(pid).map_err(|error| format!("its mappings cannot be read: {error}"))?;
             return Err("it maps no C library (statically linked?); \
                         remedy: see what it maps in /proc/PID/maps"
                 .to_owned());
         }
-        // Tables first, so that the very first stacks are whole.
-        self.settle_code().map_err(|error| format!("{error:#}"))?;
         for mapping in mappings {
             self.attach_mapping(pid, &mapping, Scope::Process(pid))?;
         }
@@ -219,6 +227,9 @@ impl Tracer {
     fn place_as_parent(&mut self, parent: u32, child: u32) {
         // Whoever had this pid before is gone, and its links with it.
         self.attachments.forget(&mut self.probes, child);
+        self.go.forget(&mut self.probes, child);
+        // One that cannot be traced is told in the report.
+        let _ = self.attach_go(child, Scope::Process(child));
         for module in self.attachments.files_of(parent) {
             let module = self.context.modules.get(module).clone();
             // A child that is gone already needs none; any other failure is told in the report.
@@ -233,9 +244,13 @@ impl Tracer {
         for todo in std::mem::take(&mut self.todo) {
             match todo {
                 Todo::Forked { parent, child } => self.follow_child(parent, child),
-                Todo::Executed { tgid } => self.follow_exec(tgid),
+                Todo::Executed { tgid } => {
+                    self.follow_go(tgid);
+                    self.follow_exec(tgid);
+                }
                 Todo::Exited { tgid } => {
                     self.attachments.release(&mut self.probes, tgid);
+                    self.go.release(&mut self.probes, tgid);
                     self.unwinding.forget(tgid);
                     if self.ledger.key(tgid).is_none() {
                         self.context.spaces.forget(tgid);
@@ -282,7 +297,7 @@ impl Tracer {
         }
     }
 
-    fn mark_late(&mut self, tgid: u32) {
+    pub(super) fn mark_late(&mut self, tgid: u32) {
         if let Some(key) = self.ledger.key(tgid) {
             self.context.roster.get_mut(key).is_attached_late = true;
         }
@@ -291,7 +306,8 @@ impl Tracer {
     /// How many processes are traced and how many instructions are probed.
     #[must_use]
     pub fn extent(&self) -> (usize, usize) {
-        (self.ledger.keys().len(), self.attachments.probe_count())
+        let probe_count = self.attachments.probe_count() + self.go.probe_count();
+        (self.ledger.keys().len(), probe_count)
     }
 
     /// Whether a named target may still come or is still there.

@@ -2,8 +2,11 @@
 //! Must not know options, signals, or how a report is written.
 
 mod assemble;
+mod assemble_go;
 mod attach;
+mod attach_go;
 mod context;
+mod describe;
 mod govern;
 mod keeping;
 mod oracle;
@@ -20,7 +23,7 @@ use crate::{
     decode::Event,
     host::{clock::Clock, maps::Mapping},
     ledger::Ledger,
-    probes::{Probes, Settings},
+    probes::{Probes, Scope, Settings},
     source::{BATCH, Source},
     symbolize::Symbolizer,
     unwinding::Unwinding,
@@ -59,6 +62,7 @@ pub struct Tracer {
     targets: Targets,
     probes: Probes,
     attachments: Attachments,
+    go: attach_go::GoAttachments,
     /// What is recorded of those that have no policy of their own; `None` where all is, of all.
     policy: Option<Policy>,
     /// What is to be told to the probes of recorded blocks.
@@ -107,6 +111,7 @@ impl Tracer {
             targets,
             probes,
             attachments: Attachments::default(),
+            go: attach_go::GoAttachments::default(),
             policy: settings.is_governed.then_some(settings.policy),
             keeping: keeping::Keeping::default(),
             budget: govern::Budget::default(),
@@ -215,6 +220,11 @@ impl Tracer {
     ///
     /// When the kernel refuses to read or write its maps.
     pub fn settle_process(&mut self, tgid: u32) -> anyhow::Result<()> {
+        if !self.targets.is_host() {
+            // Before its first instruction, so that nothing of it is late. One that cannot be traced
+            // is told in the report.
+            let _ = self.attach_go(tgid, Scope::Process(tgid));
+        }
         // Who it is and what it mapped may still lie in the rings.
         self.drain()?;
         self.context.snapshot(tgid);
@@ -259,6 +269,9 @@ impl Tracer {
         source.drain(|event| match &event {
             Event::Alloc(_)
             | Event::Sample { .. }
+            | Event::GoAlloc { .. }
+            | Event::GoSweep(_)
+            | Event::GoCycle { .. }
             | Event::Free { .. }
             | Event::ReallocBegin { .. }
             | Event::ReallocEnd { .. } => ledger.apply(&event),
@@ -368,6 +381,7 @@ impl Tracer {
                 self.context.spaces.forget(tgid);
                 self.context.modules.forget_process(tgid);
                 self.attachments.forget(&mut self.probes, tgid);
+                self.go.forget(&mut self.probes, tgid);
                 self.unwinding.forget(tgid);
                 self.probes.forget_losses(tgid);
                 self.forget_governed(key, tgid);

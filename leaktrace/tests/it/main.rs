@@ -8,6 +8,7 @@ mod command_line;
 mod entry_points;
 mod exchange;
 mod forker;
+mod go_exact;
 mod go_files;
 mod go_reading;
 mod harm;

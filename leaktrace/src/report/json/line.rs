@@ -48,6 +48,10 @@ pub(super) struct Process<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<Container<'a>>,
     pub runtime: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub go: Option<Go<'a>>,
+    #[serde(flatten)]
+    pub collected: Option<Collected>,
     pub allocators: Vec<Allocator<'a>>,
     pub coverage: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,6 +102,27 @@ pub(super) struct Container<'a> {
     pub name: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Go<'a> {
+    pub version: Cow<'a, str>,
+    pub gc_cycles: Integer,
+}
+
+#[derive(Serialize)]
+pub(super) struct Collected {
+    pub gc_cycles_survived: Integer,
+    pub not_yet_collected_bytes: Integer,
+}
+
+impl From<&model::Collected> for Collected {
+    fn from(from: &model::Collected) -> Self {
+        Self {
+            gc_cycles_survived: Integer(from.gc_cycles_survived),
+            not_yet_collected_bytes: Integer(from.not_yet_collected_bytes),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -170,6 +195,8 @@ pub(super) struct Site<'a> {
     #[serde(flatten)]
     pub counts: Counts,
     pub oldest_age_seconds: f64,
+    #[serde(flatten)]
+    pub collected: Option<Collected>,
     pub age_histogram: Vec<AgeBucket>,
     pub verdict: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

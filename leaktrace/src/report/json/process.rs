@@ -4,8 +4,8 @@
 use super::cut::Cuts;
 use super::encode::{Integer, encoded_len, finite};
 use super::line::{
-    Accuracy, Allocator, Container, Counts, Executable, Exited, Figures, NotCovered, Overhead,
-    Process, ProcessAttributes, ProcessIdentity, seconds,
+    Accuracy, Allocator, Collected, Container, Counts, Executable, Exited, Figures, Go, NotCovered,
+    Overhead, Process, ProcessAttributes, ProcessIdentity, seconds,
 };
 use super::{counters, longest};
 use crate::report::model::{self, Report};
@@ -21,6 +21,11 @@ pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Proces
             runtime: cuts.optional("container.runtime", &container.runtime, longest::WORD),
         }),
         runtime: from.runtime.word(),
+        go: from.go.as_ref().map(|go| Go {
+            version: cuts.text("go.version", &go.version, longest::WORD),
+            gc_cycles: Integer(go.gc_cycles),
+        }),
+        collected: from.go.as_ref().map(|go| Collected::from(&go.collected)),
         allocators: Vec::new(),
         coverage: from.coverage.word(),
         coverage_reason: cuts.optional("coverage_reason", &from.coverage_reason, longest::REASON),

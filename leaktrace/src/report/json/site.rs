@@ -3,7 +3,9 @@
 
 use super::cut::Cuts;
 use super::encode::{Integer, finite};
-use super::line::{AgeBucket, Counts, Frame, ProcessIdentity, Site, SiteIdentity, seconds};
+use super::line::{
+    AgeBucket, Collected, Counts, Frame, ProcessIdentity, Site, SiteIdentity, seconds,
+};
 use super::longest;
 use crate::report::model;
 
@@ -29,6 +31,7 @@ pub(super) fn body<'a>(
         allocator: cuts.text("allocator", &from.allocator, longest::NAME),
         counts: Counts::from(&from.counts),
         oldest_age_seconds: seconds(from.oldest_age),
+        collected: from.collected.as_ref().map(Collected::from),
         age_histogram: cuts.list(
             "age_histogram",
             &from.age_histogram,

@@ -150,6 +150,7 @@ impl Random {
             id: self.number(),
             allocator: self.text(),
             counts: self.counts(),
+            collected: None,
             oldest_age: Duration::from_millis(self.number()),
             age_histogram: self.list(60, |r| AgeBucket {
                 below_seconds: r.maybe(Self::number),
@@ -200,6 +201,7 @@ impl Random {
                 name: r.maybe(Self::text),
                 runtime: r.maybe(Self::text),
             }),
+            go: None,
             runtime: if self.below(2) == 0 {
                 Runtime::Native
             } else {

@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 23] = [
+const WORDINGS: [Wording; 31] = [
     wording(
         "allocations_lost",
         "allocation",
@@ -135,6 +135,54 @@ const WORDINGS: [Wording; 23] = [
         "loss",
         "of unknown processes (loss table full)",
         Effect::Unknown,
+    ),
+    wording(
+        "go_sweeps_lost",
+        "sweep",
+        "of Go's heap lost (ring full)",
+        Effect::TooHigh,
+    ),
+    wording(
+        "go_sweeps_unreadable",
+        "sweep",
+        "of Go's heap that could not be read",
+        Effect::TooHigh,
+    ),
+    wording(
+        "go_blocks_unreadable",
+        "block",
+        "of Go's heap that could not be read",
+        Effect::TooLow,
+    ),
+    wording(
+        "go_cycles_lost",
+        "beginning",
+        "of a collection lost (ring full)",
+        Effect::None,
+    ),
+    wording(
+        "go_blocks_told_twice",
+        "block",
+        "of Go's heap told of twice and counted once",
+        Effect::None,
+    ),
+    wording(
+        "go_spans_unsound",
+        "span",
+        "of Go's heap that makes no sense",
+        Effect::TooHigh,
+    ),
+    wording(
+        "policy_table_full",
+        "child",
+        "recorded like the rest of the host (policy table full)",
+        Effect::Unknown,
+    ),
+    wording(
+        "kept_table_full",
+        "sample",
+        "not taken (table of samples full)",
+        Effect::TooLow,
     ),
     wording(
         "frees_implied",

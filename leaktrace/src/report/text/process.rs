@@ -188,7 +188,7 @@ fn identity(page: &mut Page<'_>, process: &Process) {
         }));
     }
     if process.runtime == Runtime::Go {
-        items.push(plain("Go heap".to_owned()));
+        items.push(plain(go_words(process, page)));
     }
     if process.has_figures() {
         match process.accuracy.kind {
@@ -202,6 +202,25 @@ fn identity(page: &mut Page<'_>, process: &Process) {
         }
     }
     row(page, items);
+}
+
+/// The version of a Go program, and what its collections leave open.
+fn go_words(process: &Process, page: &Page<'_>) -> String {
+    let Some(go) = &process.go else {
+        return "Go heap".to_owned();
+    };
+    let version = page.foreign(&go.version);
+    let collections = match go.gc_cycles {
+        0 => "no collection yet".to_owned(),
+        1 => "1 collection".to_owned(),
+        count => format!("{count} collections"),
+    };
+    let open = go.collected.not_yet_collected_bytes;
+    if open == 0 {
+        return format!("Go heap, {version}, {collections}");
+    }
+    let open = units::bytes(open);
+    format!("Go heap, {version}, {collections}, {open} not judged by one")
 }
 
 /// What was lost, and what is not covered.

@@ -1,0 +1,300 @@
+//! Owns Go's heap of one process: its live blocks by page, and what a collection does to them.
+//! Must not know how the collector works beyond its marks.
+//!
+//! Nobody frees a block of Go. A collection marks what is reachable, and then sweeps one span after
+//! another: what lies in a span and is not marked is dead. A span is made of pages, so blocks are kept
+//! by page.
+
+use rustc_hash::FxHashMap;
+
+use super::{
+    ProcessLedger,
+    site::{SiteAges, SiteTotals},
+};
+use crate::decode::{Alloc, GoSweep};
+use leaktrace_common::go::{PAGE_BYTES, SLOT_BYTES};
+
+/// A span of more than one slot has at most this many pages: the largest class has ten.
+const PAGES_MAX: u64 = 64;
+
+/// A slot that is shared by small blocks without pointers.
+const TINY_SLOT_BYTES: u64 = 16;
+
+/// Two functions that hand on one block do so within this time. A collection between them, which
+/// would be needed for two blocks at one address, takes longer.
+const TOLD_TWICE_US: u64 = 100;
+
+/// Go collects at least every two minutes once it has collected at all, and a while longer for one
+/// that takes long: what is older and was never judged was not judged because nothing was.
+/// <https://github.com/golang/go/blob/go1.27.0/src/runtime/proc.go>, `forcegcperiod`
+const UNJUDGED_US: u64 = 150_000_000;
+
+/// Go's heap of one process.
+#[derive(Clone, Debug, Default)]
+pub struct GoHeap {
+    pages: FxHashMap<u64, Vec<GoBlock>>,
+    live_count: usize,
+    /// When the last collection began to mark, in microseconds since boot.
+    marking_since_us: u64,
+    cycle_count: u64,
+}
+
+/// A live block in 16 bytes, so that blocks of a page sort by their place: 10 bits of place in its page
+/// (in units of 8 bytes), 17 of site, 48 of microseconds since boot, 40 of size (1 TiB), 13 of
+/// collections survived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GoBlock(u128);
+
+const SURVIVED_BITS: u32 = 13;
+const SIZE_BITS: u32 = 40;
+const TIME_BITS: u32 = 48;
+const SITE_BITS: u32 = 17;
+const PLACE_SHIFT: u32 = SURVIVED_BITS + SIZE_BITS + TIME_BITS + SITE_BITS;
+
+const _: () = assert!(1_u64 << (u128::BITS - PLACE_SHIFT) == PAGE_BYTES / 8);
+const _: () = assert!(1 << SITE_BITS >= super::process::SITES_MAX);
+
+const fn low(bits: u32) -> u64 {
+    (1 << bits) - 1
+}
+
+impl GoBlock {
+    fn new(address: u64, size: u64, time_us: u64, site: u32) -> Self {
+        let place = u128::from(address % PAGE_BYTES / 8);
+        let mut packed = place << SITE_BITS | u128::from(site);
+        packed = packed << TIME_BITS | u128::from(time_us.min(low(TIME_BITS)));
+        packed = packed << SIZE_BITS | u128::from(size.min(low(SIZE_BITS)));
+        Self(packed << SURVIVED_BITS)
+    }
+
+    fn field(self, shift: u32, bits: u32) -> u64 {
+        (self.0 >> shift) as u64 & low(bits)
+    }
+
+    /// Bytes from the beginning of its page.
+    fn offset(self) -> u64 {
+        (self.0 >> PLACE_SHIFT) as u64 * 8
+    }
+
+    fn site(self) -> usize {
+        self.field(SURVIVED_BITS + SIZE_BITS + TIME_BITS, SITE_BITS) as usize
+    }
+
+    fn time_us(self) -> u64 {
+        self.field(SURVIVED_BITS + SIZE_BITS, TIME_BITS)
+    }
+
+    fn size(self) -> u64 {
+        self.field(SURVIVED_BITS, SIZE_BITS)
+    }
+
+    /// Collections survived, as far as they are counted.
+    fn survived(self) -> u64 {
+        self.field(0, SURVIVED_BITS)
+    }
+
+    fn survive(&mut self) {
+        if self.survived() < low(SURVIVED_BITS) {
+            self.0 += 1;
+        }
+    }
+}
+
+/// What became of a block that was put into its page.
+enum Put {
+    /// Nothing was there.
+    Fresh,
+    /// A block whose death was not told.
+    Instead(GoBlock),
+    /// The very block.
+    ToldTwice,
+}
+
+impl GoHeap {
+    /// Live blocks; those that share a slot are one.
+    pub(super) fn live_count(&self) -> usize {
+        self.live_count
+    }
+
+    /// Bytes of memory that the tables take.
+    pub(super) fn table_bytes(&self) -> usize {
+        let pages = self.pages.capacity() * size_of::<(u64, Vec<GoBlock>)>();
+        let blocks = self.pages.values().map(Vec::capacity);
+        pages + blocks.sum::<usize>() * size_of::<GoBlock>()
+    }
+
+    /// Collections that have begun since the trace did.
+    pub(super) fn cycle_count(&self) -> u64 {
+        self.cycle_count
+    }
+
+    fn put(&mut self, address: u64, block: GoBlock) -> Put {
+        let page = self.pages.entry(address / PAGE_BYTES).or_default();
+        match page.binary_search_by_key(&block.offset(), |it| it.offset()) {
+            Ok(index) => {
+                let known = page[index];
+                if block.time_us().saturating_sub(known.time_us()) < TOLD_TWICE_US {
+                    return Put::ToldTwice;
+                }
+                page[index] = block;
+                Put::Instead(known)
+            }
+            Err(index) => {
+                page.insert(index, block);
+                self.live_count += 1;
+                Put::Fresh
+            }
+        }
+    }
+
+    /// Takes the dead of a span out, and tells each.
+    fn sweep(&mut self, sweep: &GoSweep, mut bury: impl FnMut(GoBlock)) {
+        let first = sweep.address / PAGE_BYTES;
+        // A block lies in the page where it begins.
+        let page_count = match sweep.slot_count {
+            1 => 1,
+            _ => (sweep.span_bytes / PAGE_BYTES).min(PAGES_MAX),
+        };
+        for number in first..first.saturating_add(page_count) {
+            let Some(page) = self.pages.get_mut(&number) else {
+                continue;
+            };
+            let before = page.len();
+            page.retain_mut(|block| {
+                let distance = (number * PAGE_BYTES + block.offset()).wrapping_sub(sweep.address);
+                let slot = distance / sweep.slot_bytes;
+                let word = usize::try_from(slot / 64)
+                    .ok()
+                    .and_then(|it| sweep.marks.get(it));
+                let is_marked = word.is_some_and(|word| word >> (slot % 64) & 1 != 0);
+                if !is_marked {
+                    bury(*block);
+                } else if block.time_us() < self.marking_since_us || self.cycle_count == 0 {
+                    // What is made while it marks is marked from the beginning, not judged.
+                    block.survive();
+                }
+                is_marked
+            });
+            self.live_count -= before - page.len();
+            if page.is_empty() {
+                self.pages.remove(&number);
+            } else if page.capacity() > 2 * page.len() + 8 {
+                page.shrink_to_fit();
+            }
+        }
+    }
+
+    /// Adds the ages of the live blocks to those of their sites.
+    pub(super) fn add_ages(
+        &self,
+        ages: &mut [SiteAges],
+        sites: &[SiteTotals],
+        now_us: u64,
+        min_age_us: u64,
+    ) {
+        for block in self.pages.values().flatten() {
+            let (Some(site), Some(totals)) = (ages.get_mut(block.site()), sites.get(block.site()))
+            else {
+                continue;
+            };
+            let (block_units, byte_units) = totals.estimate.units(block.size());
+            site.live_bytes_variance += totals.estimate.variance(block.size());
+            let age_us = now_us.saturating_sub(block.time_us());
+            let is_unjudged = block.survived() == 0;
+            if is_unjudged {
+                site.not_yet_collected_bytes += byte_units;
+            }
+            // Garbage that waits for its collection is old too, as long as collections come.
+            let waits = is_unjudged && self.cycle_count > 0 && age_us < UNJUDGED_US;
+            if age_us >= min_age_us && (!waits || min_age_us == 0) {
+                site.long_lived_count += block_units;
+                site.long_lived_bytes += byte_units;
+            }
+            site.gc_cycles_survived = site.gc_cycles_survived.max(block.survived());
+            site.add_age(age_us, block_units, byte_units);
+        }
+    }
+}
+
+impl ProcessLedger {
+    pub(super) fn allocate_go(&mut self, alloc: Alloc, is_tiny: bool, sample_bytes: u64) {
+        self.hit_count += 1;
+        self.exited_ns = None;
+        let is_shared = is_tiny && !alloc.address.is_multiple_of(TINY_SLOT_BYTES);
+        if is_shared && sample_bytes != 0 {
+            return;
+        }
+        let number = self.site_number(alloc.stack, alloc.call, sample_bytes);
+        if is_shared {
+            // It takes the room that another has paid for. Go, too, counts it as given back at once,
+            // because no one sees it die.
+            if let Some(site) = self.sites.get_mut(number as usize) {
+                site.add_allocated(0);
+                site.add_freed(0);
+            }
+            return;
+        }
+        let size = slot_bytes(alloc.size).min(low(SIZE_BITS));
+        let block = GoBlock::new(alloc.address, size, alloc.time_ns / 1_000, number);
+        match self.go.put(alloc.address, block) {
+            Put::ToldTwice => {
+                self.anomalies.told_twice += 1;
+                return;
+            }
+            Put::Instead(missed) => {
+                self.bury(missed);
+                self.anomalies.frees_implied += 1;
+            }
+            Put::Fresh => {}
+        }
+        if let Some(site) = self.sites.get_mut(number as usize) {
+            site.add_allocated(size);
+        }
+    }
+
+    pub(super) fn sweep_go(&mut self, sweep: &GoSweep) {
+        self.hit_count += 1;
+        let needed = sweep.slot_bytes.checked_mul(u64::from(sweep.slot_count));
+        if sweep.slot_bytes == 0 || needed.is_none_or(|needed| needed > sweep.span_bytes) {
+            self.anomalies.spans_unsound += 1;
+            return;
+        }
+        let sites = &mut self.sites;
+        self.go.sweep(sweep, |block| {
+            if let Some(site) = sites.get_mut(block.site()) {
+                site.add_freed(block.size());
+            }
+        });
+    }
+
+    pub(super) fn begin_go_cycle(&mut self, time_ns: u64) {
+        self.hit_count += 1;
+        self.go.marking_since_us = time_ns / 1_000;
+        self.go.cycle_count += 1;
+    }
+
+    /// Collections of Go's heap that have begun since the trace did.
+    #[must_use]
+    pub fn gc_cycles(&self) -> u64 {
+        self.go.cycle_count()
+    }
+
+    fn bury(&mut self, block: GoBlock) {
+        if let Some(site) = self.sites.get_mut(block.site()) {
+            site.add_freed(block.size());
+        }
+    }
+}
+
+/// The bytes of the slot that a block of this size lies in, as Go's own figures count it.
+fn slot_bytes(size: u64) -> u64 {
+    let class = SLOT_BYTES.partition_point(|bytes| u64::from(*bytes) < size);
+    match SLOT_BYTES.get(class) {
+        Some(bytes) => u64::from(*bytes),
+        // A block of its own pages.
+        None => size.div_ceil(PAGE_BYTES).saturating_mul(PAGE_BYTES),
+    }
+}
+
+#[cfg(test)]
+mod tests;
