@@ -88,6 +88,11 @@ pub fn program(version: &str, name: &str, link: Link) -> PathBuf {
     path
 }
 
+/// A program of npm's that Go made without symbols and build information, from where xtask keeps it.
+pub fn esbuild() -> PathBuf {
+    cache().join("esbuild-0.28.2/node_modules/@esbuild/linux-x64/bin/esbuild")
+}
+
 fn go(version: &str) -> PathBuf {
     cache().join(format!("go-{version}/go/bin/go"))
 }
