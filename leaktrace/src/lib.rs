@@ -33,6 +33,7 @@ pub mod notify;
 pub mod probes;
 pub mod session;
 pub mod source;
+pub mod top;
 pub mod tracefs;
 pub mod tracer;
 pub mod unwinding;

@@ -9,6 +9,7 @@ use leaktrace::{
     cli::{Cli, Command},
     host::doctor,
     session::{self, Outcome},
+    top,
 };
 
 /// The agent allocates through an allocator of its own. So it never runs into its own probes,
@@ -58,15 +59,15 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
-        Command::Trace(args) => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(1)
-                .enable_all()
-                .build()?;
-            Ok(match runtime.block_on(session::run(args.into_config()))? {
+        Command::Trace(args) => Ok(
+            match runtime()?.block_on(session::run(args.into_config()))? {
                 Outcome::Done => ExitCode::SUCCESS,
                 Outcome::LeakFound => ExitCode::from(1),
-            })
+            },
+        ),
+        Command::Top(args) => {
+            runtime()?.block_on(top::run(args.into_config()?))?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::CalibrationTarget => {
             calibration::be_target(std::io::stdin(), std::io::stdout())?;
@@ -78,4 +79,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(doctor::exit_code(&checks)))
         }
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
 }

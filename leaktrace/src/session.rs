@@ -293,7 +293,7 @@ async fn next_event(launch: &mut Option<Launch>) -> launch::Event {
 }
 
 /// Tells people and supervisors that every probe is in place.
-fn announce(tracer: &Tracer, launch: Option<&Launch>) {
+pub(crate) fn announce(tracer: &Tracer, launch: Option<&Launch>) {
     let (processes, probes) = tracer.extent();
     let plural = |count: usize, one: &str, many: &str| {
         format!("{count} {}", if count == 1 { one } else { many })
@@ -314,7 +314,7 @@ fn announce(tracer: &Tracer, launch: Option<&Launch>) {
 }
 
 /// The first SIGINT or SIGTERM asks for the last report; the second ends everything at once.
-fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
+pub(crate) fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     let mut interrupt = signal(SignalKind::interrupt()).context("failed to watch SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("failed to watch SIGTERM")?;
@@ -343,7 +343,8 @@ fn closed_pipe(error: io::Error) -> anyhow::Result<Outcome> {
     }
 }
 
-fn host() -> Host {
+/// Which machine this is.
+pub(crate) fn host() -> Host {
     let name = nix::sys::utsname::uname()
         .map(|names| names.nodename().to_string_lossy().into_owned())
         .unwrap_or_default();

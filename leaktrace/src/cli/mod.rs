@@ -1,11 +1,13 @@
 //! Owns the command line: which commands there are. Each has its options in a file of its own.
 //! Must not know how anything is done.
 
+mod top;
 mod trace;
 mod values;
 
 use clap::{Parser, Subcommand};
 
+pub use top::TopArgs;
 pub use trace::{FormatArg, TraceArgs};
 
 /// Shows which code of which process allocates memory and does not give it back.
@@ -25,6 +27,8 @@ pub struct Cli {
 pub enum Command {
     /// Trace now, report, stop.
     Trace(Box<TraceArgs>),
+    /// Watch processes grow on a live screen, and look into their sites and stacks.
+    Top(TopArgs),
     /// Tell what this kernel and these privileges allow.
     Doctor,
     /// Be called by the agent that measures what a probe costs.

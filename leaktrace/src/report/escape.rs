@@ -26,7 +26,7 @@ pub(super) fn is_deceptive(c: char) -> bool {
 /// stands as `\n`, `\x1b` or `\u{202e}`, and with `ascii` every other character
 /// outside of ASCII as well. A backslash stays one: unit names are full of
 /// them, and nobody reads a name back from a report for people.
-pub(super) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
+pub(crate) fn visible(text: &str, ascii: bool) -> Cow<'_, str> {
     let spoils = |c: char| is_deceptive(c) || (ascii && !c.is_ascii());
     if !text.chars().any(spoils) {
         return Cow::Borrowed(text);

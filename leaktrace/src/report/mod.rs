@@ -6,8 +6,8 @@ pub mod metrics;
 pub mod model;
 pub mod text;
 
-mod escape;
-mod units;
+pub(crate) mod escape;
+pub(crate) mod units;
 
 #[cfg(test)]
 mod golden;

@@ -7,12 +7,12 @@ use std::time::Duration;
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// `512 B`, `1.5 MiB`.
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     scaled(n as f64)
 }
 
 /// `+1.2 MiB/s`, `-3 B/s`; the sign always, because it says which way.
-pub(super) fn trend(bytes_per_second: f64) -> String {
+pub(crate) fn trend(bytes_per_second: f64) -> String {
     let sign = if bytes_per_second < 0.0 { '-' } else { '+' };
     format!("{sign}{}/s", scaled(bytes_per_second.abs()))
 }
@@ -57,7 +57,7 @@ pub(super) fn count(n: u64, unicode: bool) -> String {
 }
 
 /// `1 object`, `12 345 objects`: the noun takes an `s` (`process` an `es`).
-pub(super) fn counted(n: u64, noun: &str, unicode: bool) -> String {
+pub(crate) fn counted(n: u64, noun: &str, unicode: bool) -> String {
     let ending = match n {
         1 => "",
         _ if noun.ends_with('s') => "es",
@@ -67,7 +67,7 @@ pub(super) fn counted(n: u64, noun: &str, unicode: bool) -> String {
 }
 
 /// `250ms`, `1.5s`, `42s`, `2m 13s`, `3h 5m`, `4d 2h`: two units at most.
-pub(super) fn duration(d: Duration) -> String {
+pub(crate) fn duration(d: Duration) -> String {
     let seconds = d.as_secs();
     let pair = |n: u64, unit: &str, rest: u64, rest_unit: &str| match rest {
         0 => format!("{n}{unit}"),
