@@ -20,3 +20,4 @@ mod reports;
 mod sampling;
 mod servers;
 mod symbols;
+mod top;
