@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use leaktrace_common::{limits, policy::Policy};
 use ratatui::{
     DefaultTerminal,
+    backend::Backend as _,
     crossterm::event::{self, Event, KeyEventKind},
 };
 use tokio::{
@@ -78,6 +79,13 @@ pub async fn run(config: TopConfig) -> anyhow::Result<()> {
     session::announce(&tracer, None);
     let terminal = ratatui::try_init().context("failed to take over the terminal")?;
     let mut terminal = Borrowed(terminal);
+    // A console without a second screen still shows what was printed before.
+    // `Terminal::clear` would ask for the cursor's place, which not every terminal tells.
+    terminal
+        .0
+        .backend_mut()
+        .clear()
+        .context("failed to clear the terminal")?;
     let mut keys = read_keys();
     let mut screen = Screen::default();
     let mut tick = interval(TICK);
