@@ -39,6 +39,8 @@ pub enum Counter {
     /// The beginning of a collection found no room in the ring: its survivors may count as one
     /// collection older than they are.
     GoCyclesLost = 33,
+    /// The page of a span's marks was never written to: none of its objects was marked.
+    GoMarksAbsent = 34,
     /// The table of policies is full: a child has the policy of the host, not its parent's.
     PolicyTableFull = 40,
     /// The set of recorded blocks is full: a sample was not taken.
@@ -47,7 +49,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of its number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AllocationsLost,
         Self::FreesDeferred,
         Self::FreesLost,
@@ -64,6 +66,7 @@ impl Counter {
         Self::GoSweepsUnreadable,
         Self::GoBlocksUnreadable,
         Self::GoCyclesLost,
+        Self::GoMarksAbsent,
         Self::PolicyTableFull,
         Self::KeptTableFull,
     ];
@@ -96,6 +99,7 @@ impl Counter {
             Self::GoSweepsUnreadable => "go_sweeps_unreadable",
             Self::GoBlocksUnreadable => "go_blocks_unreadable",
             Self::GoCyclesLost => "go_cycles_lost",
+            Self::GoMarksAbsent => "go_marks_absent",
             Self::PolicyTableFull => "policy_table_full",
             Self::KeptTableFull => "kept_table_full",
         }
@@ -124,7 +128,8 @@ impl Counter {
             | Self::StacksWithoutScratch
             | Self::StackCollisions
             | Self::StackTableFull
-            | Self::GoCyclesLost => false,
+            | Self::GoCyclesLost
+            | Self::GoMarksAbsent => false,
         }
     }
 }

@@ -202,7 +202,7 @@ fn try_sweep(
     if !policy.watches(watched::FREES) {
         return Ok(());
     }
-    let mut record = read_span(registers.rax, cookie).ok_or(Counter::GoSweepsUnreadable)?;
+    let mut record = read_span(registers.rax, tgid, cookie).ok_or(Counter::GoSweepsUnreadable)?;
     record.header = header(Kind::GoSweep, tgid);
     record.time_ns = emit::now_ns();
     // The verifier must see that it is no more than there are.
@@ -220,7 +220,7 @@ fn try_sweep(
 
 /// Reads the span that a `sweepLocked` points at, and its marks.
 #[inline(always)]
-fn read_span(sweep_locked: u64, cookie: SweepCookie) -> Option<GoSweep> {
+fn read_span(sweep_locked: u64, tgid: u32, cookie: SweepCookie) -> Option<GoSweep> {
     let span = word(sweep_locked)?;
     let field = |offset: u8| word(span.wrapping_add(u64::from(offset)));
     let mut slot_count = field(cookie.slots)?;
@@ -245,9 +245,10 @@ fn read_span(sweep_locked: u64, cookie: SweepCookie) -> Option<GoSweep> {
     let is_read = read_into(&mut record.marks, mark_bytes, field(cookie.marks)?);
     let is_inline =
         cookie.flags & sweep::INLINE_MARKS != 0 && INLINE_MARK_SLOTS.contains(&record.slot_bytes);
-    // Where the marks are inline, nothing has touched the others yet: their page may not be there.
+    // Marks are written into fresh memory: a page of them that is not there was never written to, and
+    // nothing is marked. Where they are inline that is the rule, and elsewhere it is told.
     if is_read.is_none() && !is_inline {
-        return None;
+        count::bump(tgid, Counter::GoMarksAbsent);
     }
     if is_inline {
         let mut inline = [0u64; INLINE_MARK_BYTES as usize / 8];

@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 31] = [
+const WORDINGS: [Wording; 32] = [
     wording(
         "allocations_lost",
         "allocation",
@@ -158,6 +158,12 @@ const WORDINGS: [Wording; 31] = [
         "go_cycles_lost",
         "beginning",
         "of a collection lost (ring full)",
+        Effect::None,
+    ),
+    wording(
+        "go_marks_absent",
+        "sweep",
+        "of Go's heap without a page of marks (nothing was marked)",
         Effect::None,
     ),
     wording(
