@@ -27,9 +27,9 @@ const SCHEMA: &str = "leaktrace/1";
 /// A line with its newline stays below this: rsyslog cuts at 8 KiB.
 const LINE_BYTES: usize = 8192;
 
-/// Kept free for `"truncated"`: the most fields that a line can cut (17, of a
+/// Kept free for `"truncated"`: the most fields that a line can cut (19, of a
 /// process), their names and ten digits each.
-const TRUNCATED_BYTES: usize = 640;
+const TRUNCATED_BYTES: usize = 720;
 
 /// The longest each string and map may be in the stream, escapes included.
 /// For each type of line they sum to well below `LINE_BYTES`, so that the
@@ -56,6 +56,10 @@ mod longest {
     pub const EVIDENCE: usize = 768;
     /// All classes of age of one site.
     pub const AGES: usize = 1024;
+    /// How a site went over time.
+    pub const COURSE: usize = 1536;
+    /// All suppressions that hide something of one process.
+    pub const SUPPRESSED: usize = 768;
 }
 
 /// A writer of whole lines of one host's stream: newline-delimited JSON, each

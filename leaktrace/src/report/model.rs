@@ -1,11 +1,13 @@
 //! Owns the report as every sink sees it: plain values, complete, already symbolized.
 //! Must not know the kernel, files, clocks or how any of the figures came about.
 
+mod course;
 mod go;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
 
 /// What tells one machine from another in a stream that many machines feed.
@@ -250,6 +252,8 @@ pub struct Site {
     pub growth_bytes_per_second: Option<f64>,
     /// The numbers behind the verdict.
     pub evidence: BTreeMap<&'static str, f64>,
+    /// Its live bytes over time, where they were followed.
+    pub course: Option<Course>,
     /// Innermost first, without the allocator's own frames.
     pub stack: Vec<Frame>,
     /// Why the stack ends early, where it does.
@@ -322,6 +326,8 @@ pub struct Process {
     pub sites: Vec<Site>,
     /// How many sites have live objects, listed or not.
     pub site_count: u64,
+    /// What suppressions keep out of `sites`, by pattern.
+    pub suppressed: Vec<Suppressed>,
 }
 
 impl Process {

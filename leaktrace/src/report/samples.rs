@@ -177,6 +177,12 @@ fn postgres() -> Process {
         },
         sites: vec![leak(), cache()],
         site_count: 14,
+        suppressed: vec![Suppressed {
+            pattern: "libcrypto.so".into(),
+            site_count: 2,
+            live_bytes: 48_128,
+            live_count: 96,
+        }],
         ..process(4312, "postgres", "postgres")
     }
 }
@@ -220,7 +226,11 @@ fn leak() -> Site {
         ],
         verdict: Verdict::Growing,
         growth_bytes_per_second: Some(2_076_180.48),
-        evidence: BTreeMap::from([("probability", 0.9987), ("windows", 13.0)]),
+        evidence: evidence(),
+        course: Some(Course {
+            seconds: (0..=13).map(|i| f64::from(i) * 10.0).collect(),
+            bytes: (0..=13).map(|i| i * 20_762_000).collect(),
+        }),
         stack: vec![
             inlined,
             frame("AllocSetAlloc", Some((source, 1012)), "postgres", 0x6a1f48),
@@ -247,6 +257,23 @@ fn leak() -> Site {
         ],
         stack_truncated: None,
     }
+}
+
+/// The figures behind a verdict of growing.
+fn evidence() -> BTreeMap<&'static str, f64> {
+    BTreeMap::from([
+        ("observed_seconds", 130.0),
+        ("survivor_bytes", 268_435_456.0),
+        ("growth_bytes", 269_903_462.0),
+        ("trend_confidence", 0.9999),
+        ("bytes_per_second", 2_076_180.48),
+        ("early_bytes_per_second", 2_080_000.0),
+        ("late_bytes_per_second", 2_070_000.0),
+        ("releases", 0.0),
+        ("untraced_frees_per_second", 6.1),
+        ("memory_left_bytes", 1_610_612_736.0),
+        ("seconds_to_exhaustion", 775.8),
+    ])
 }
 
 /// A site that levels off, with a stack too deep to be shown whole.

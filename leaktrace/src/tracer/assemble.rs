@@ -154,6 +154,7 @@ impl Tracer {
             }),
             sites: summary.sites.iter().map(site).collect(),
             site_count: summary.site_count,
+            suppressed: Vec::new(),
         })
     }
 
@@ -175,6 +176,7 @@ impl Tracer {
             verdict: model::Verdict::Young,
             growth_bytes_per_second: None,
             evidence: BTreeMap::new(),
+            course: None,
             stack: frames,
             stack_truncated: truncated,
         }

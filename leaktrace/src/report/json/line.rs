@@ -69,6 +69,16 @@ pub(super) struct Process<'a> {
     pub overhead: Overhead,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exited: Option<Exited>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suppressed: Vec<Suppressed<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Suppressed<'a> {
+    pub pattern: Cow<'a, str>,
+    pub site_count: Integer,
+    pub live_bytes: Integer,
+    pub live_count: Integer,
 }
 
 #[derive(Serialize)]
@@ -202,9 +212,17 @@ pub(super) struct Site<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub growth_bytes_per_second: Option<f64>,
     pub evidence: BTreeMap<&'a str, f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub course: Option<Course>,
     pub stack: Vec<Frame<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack_truncated: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Course {
+    pub seconds: Vec<f64>,
+    pub bytes: Vec<Integer>,
 }
 
 #[derive(Serialize)]

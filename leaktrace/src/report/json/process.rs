@@ -5,7 +5,7 @@ use super::cut::Cuts;
 use super::encode::{Integer, encoded_len, finite};
 use super::line::{
     Accuracy, Allocator, Collected, Container, Counts, Executable, Exited, Figures, Go, NotCovered,
-    Overhead, Process, ProcessAttributes, ProcessIdentity, seconds,
+    Overhead, Process, ProcessAttributes, ProcessIdentity, Suppressed, seconds,
 };
 use super::{counters, longest};
 use crate::report::model::{self, Report};
@@ -53,6 +53,17 @@ pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Proces
         exited: from.exited.map(|exited| Exited {
             time: rfc3339(exited.time_unix_ns),
         }),
+        suppressed: cuts.list(
+            "suppressed",
+            &from.suppressed,
+            longest::SUPPRESSED,
+            |cuts, from| Suppressed {
+                pattern: cuts.text("suppressed.pattern", &from.pattern, longest::NAME),
+                site_count: Integer(from.site_count),
+                live_bytes: Integer(from.live_bytes),
+                live_count: Integer(from.live_count),
+            },
+        ),
     }
 }
 

@@ -2,9 +2,9 @@
 //! Must not know the rest of its process, nor the envelope around the line.
 
 use super::cut::Cuts;
-use super::encode::{Integer, finite};
+use super::encode::{Integer, encoded_len, finite};
 use super::line::{
-    AgeBucket, Collected, Counts, Frame, ProcessIdentity, Site, SiteIdentity, seconds,
+    AgeBucket, Collected, Counts, Course, Frame, ProcessIdentity, Site, SiteIdentity, seconds,
 };
 use super::longest;
 use crate::report::model;
@@ -45,9 +45,32 @@ pub(super) fn body<'a>(
         verdict: from.verdict.word(),
         growth_bytes_per_second: from.growth_bytes_per_second.and_then(finite),
         evidence: cuts.map("evidence", evidence, longest::EVIDENCE),
+        course: from.course.as_ref().and_then(course),
         stack: Vec::new(),
         stack_truncated: cuts.optional("stack_truncated", &from.stack_truncated, longest::REASON),
     }
+}
+
+/// The course, thinned until it leaves room for the stack: every point tells, and none is needed.
+fn course(from: &model::Course) -> Option<Course> {
+    let made = |one_in| {
+        let thinned = from.thinned(one_in);
+        Course {
+            // To the millisecond, as all times.
+            seconds: thinned
+                .points()
+                .filter_map(|(seconds, _)| finite((seconds.max(0.0) * 1e3).round() / 1e3))
+                .collect(),
+            bytes: thinned.points().map(|(_, bytes)| Integer(bytes)).collect(),
+        }
+    };
+    let fits = |course: &Course| {
+        course.seconds.len() == course.bytes.len() && encoded_len(course) <= longest::COURSE
+    };
+    [1, 2, 3, 4, 6, 8, 16, 32, 64]
+        .map(made)
+        .into_iter()
+        .find(fits)
 }
 
 /// Adds as much of both ends of the stack as the line has room for.

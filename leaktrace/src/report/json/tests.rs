@@ -191,6 +191,8 @@ fn the_schema_refuses_missing_and_unknown_fields() {
             "growth_bytes_per_second",
             "exited",
             "stack_truncated",
+            "course",
+            "suppressed",
         ];
         let fields = line.as_object().unwrap();
         for field in fields

@@ -160,6 +160,10 @@ impl Random {
             verdict: self.verdict(),
             growth_bytes_per_second: self.maybe(Self::float),
             evidence: self.map(Self::float),
+            course: self.maybe(|r| Course {
+                seconds: r.list(300, Self::float),
+                bytes: r.list(300, Self::number),
+            }),
             stack: self.list(200, Self::frame),
             stack_truncated: self.maybe(Self::text),
         }
@@ -230,6 +234,12 @@ impl Random {
             }),
             sites: self.list(6, Self::site),
             site_count: self.number(),
+            suppressed: self.list(9, |r| Suppressed {
+                pattern: r.text(),
+                site_count: r.number(),
+                live_bytes: r.number(),
+                live_count: r.number(),
+            }),
         }
     }
 
