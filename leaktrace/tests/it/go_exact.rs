@@ -3,6 +3,9 @@
 
 use std::{collections::BTreeMap, ffi::OsStr, process::Command};
 
+/// What shows that a heap is not understood.
+const CONTRADICTIONS: [&str; 2] = ["frees_implied", "go_spans_unsound"];
+
 use crate::harness::{
     agent::Agent,
     golang::{self, Link, VERSIONS},
@@ -25,13 +28,17 @@ fn by_function(process: &Process) -> BTreeMap<String, Live> {
     for site in &process.sites {
         let frames = site["stack"].as_array().unwrap();
         let mut names = frames.iter().filter_map(|it| it["function"].as_str());
-        let Some(name) = names.find(|name| name.starts_with("main.site_")) else {
+        // A collection that begins or helps within an allocation allocates what it needs itself.
+        let is_site = |name: &&str| name.trim_start_matches("main.").starts_with("site_");
+        let found = names.find(|name| is_site(name) || name.starts_with("runtime.gc"));
+        let Some(name) = found.filter(is_site) else {
             continue;
         };
         let live = functions.entry(name.to_owned()).or_default();
         live.0 += site["live_count"].as_u64().unwrap();
         live.1 += site["live_bytes"].as_u64().unwrap();
-        assert_eq!(site["allocator"], "go", "{site:#}");
+        let is_of_go = site["allocator"] == "go";
+        assert_eq!(is_of_go, name.starts_with("main."), "{site:#}");
     }
     functions
 }
@@ -54,45 +61,73 @@ fn assert_near(what: &str, reported: u64, expected: u64) {
     );
 }
 
-/// The report has the program's live set to the object and to the byte, and the runtime's own totals.
+/// The report has the runtime's own totals.
 #[track_caller]
 fn assert_as_told(process: &Process, phase: &Phase, build: &str) {
     let line = &process.line;
     assert_eq!(process.accuracy(), "exact", "{build}: {line:#}");
-    assert_eq!(line["coverage"], "full", "{build}: {line:#}");
     assert_eq!(line["runtime"], "go", "{build}: {line:#}");
+    for contradiction in CONTRADICTIONS {
+        assert_eq!(process.lost(contradiction), 0, "{build}: {line:#}");
+    }
     let stats = phase.note("stats ");
     let stat = |name: &str| stats[name].as_u64().unwrap();
-    assert_near(
-        "allocated",
-        process.figure("allocated_count"),
-        stat("allocated"),
-    );
+    // Where C's library is inside, its blocks may not be seen.
+    let has_c = line["allocators"].as_array().unwrap().len() > 1;
+    let of_c = phase.truths.iter();
+    let of_c = of_c.filter(|it| has_c && it.function == "site_c").next_back();
+    let (of_c, c_bytes) = of_c.map_or((0, 0), |it| (it.live_count, it.live_bytes));
+    let what = format!("{build}: allocated");
+    let allocated = process.figure("allocated_count");
+    // C's blocks are a few more than those that are told: four are made for one that is kept.
+    assert_near(&what, allocated, stat("allocated") + 4 * of_c);
     let (count, bytes) = process.live();
-    assert_near("bytes", bytes, stat("bytes"));
+    assert_near(&format!("{build}: bytes"), bytes, stat("bytes") + c_bytes);
     // Those that it allocates to talk are some dozens.
     assert!(
-        count.abs_diff(stat("live")) < 60,
+        count.abs_diff(stat("live") + of_c) < 60,
         "{build}: {count} {stats}"
     );
-    assert!(line["gc_cycles_survived"].as_u64() >= Some(2), "{line:#}");
+    assert!(
+        line["gc_cycles_survived"].as_u64() >= Some(stat("collections") - 2),
+        "{build}: {line:#}"
+    );
 }
 
-fn check(version: &str, link: Link) {
-    let words = format!("{version} {link:?}");
-    let mut program = Command::new(golang::program(version, "live", link));
-    // Collections only where the program asks for them.
-    let mut workload = Workload::run(program.env("GOGC", "off"));
-    let agent = Agent::trace(&["--pid", &workload.pid_text()]);
-    let phase = workload.talk.phase();
-    let process = agent.interrupt().process(workload.pid());
-    assert_as_told(&process, &phase, &words);
-    if link == Link::Plain {
-        assert_eq!(by_function(&process), truths(&phase), "{words}");
+/// Traces programs of these versions, linked so, at once: through a phase of every kind of object, then
+/// through one of many goroutines and collections.
+fn check(subjects: &[(&str, Link)]) {
+    golang::build(subjects.iter().map(|(version, link)| (*version, "live", *link)));
+    let start = |(version, link): &(&str, Link)| {
+        let mut program = Command::new(golang::program(version, "live", *link));
+        // Collections only where the program asks for them.
+        Workload::run(program.env("GOGC", "off"))
+    };
+    let mut workloads: Vec<Workload> = subjects.iter().map(start).collect();
+    let pids: Vec<String> = workloads.iter().map(Workload::pid_text).collect();
+    let args: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
+    let agent = Agent::trace(&args);
+    let phases: Vec<Phase> = workloads
+        .iter_mut()
+        .map(|it| {
+            it.talk.phase();
+            it.talk.phase()
+        })
+        .collect();
+    let stream = agent.interrupt();
+    for ((subject, workload), phase) in subjects.iter().zip(&workloads).zip(&phases) {
+        let (version, link) = subject;
+        let words = format!("{version} {link:?}");
+        let process = stream.process(workload.pid());
+        assert_as_told(&process, phase, &words);
+        if matches!(link, Link::Plain | Link::Cgo) {
+            assert_eq!(process.line["coverage"], "full", "{:#}", process.line);
+            assert_eq!(by_function(&process), truths(phase), "{words}");
+        }
+        let told = process.line["go"]["version"].as_str().unwrap();
+        assert_eq!(told, format!("go{version}"), "{words}");
     }
-    let told = process.line["go"]["version"].as_str().unwrap();
-    assert_eq!(told, format!("go{version}"), "{words}");
-    workload.finish();
+    workloads.into_iter().for_each(Workload::finish);
 }
 
 /// Every version: a known live set to the object and to the byte, and the totals of `MemStats`.
@@ -101,9 +136,7 @@ fn every_version_is_exact() {
     let Some(_turn) = turn(|| ()) else {
         return;
     };
-    for version in VERSIONS {
-        check(version, Link::Plain);
-    }
+    check(&VERSIONS.map(|version| (version, Link::Plain)));
 }
 
 /// So are programs without symbols that are loaded anywhere: their totals, as naming is another matter.
@@ -112,9 +145,22 @@ fn stripped_and_relocatable_programs_are_exact() {
     let Some(_turn) = turn(|| ()) else {
         return;
     };
-    for version in ["1.21.13", "1.24.11", "1.27.3"] {
-        check(version, Link::StrippedPie);
-    }
+    check(&["1.21.13", "1.24.11", "1.27.3"].map(|version| (version, Link::StrippedPie)));
+}
+
+/// Programs that call C have two heaps, and both are exact; so is Go's where C's library is inside.
+#[test]
+fn both_heaps_of_programs_with_c_are_exact() {
+    let Some(_turn) = turn(|| ()) else {
+        return;
+    };
+    check(&[
+        ("1.22.10", Link::Cgo),
+        ("1.25.5", Link::Cgo),
+        ("1.27.3", Link::Cgo),
+        ("1.23.9", Link::CgoStatic),
+        ("1.26.6", Link::CgoStatic),
+    ]);
 }
 
 /// A command is traced from its first allocation on.
@@ -168,7 +214,8 @@ fn a_real_program_is_traced_without_contradiction() {
         format!("--outfile={}", output.display()).into(),
     ];
     let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
-    let (agent, _talk) = Agent::trace_command(&[], &arguments);
+    // Room for all that it allocates, however slowly the agent reads.
+    let (agent, _talk) = Agent::trace_command(&["--ring-size", "256MiB"], &arguments);
     let stream = agent.wait_command();
     let made = std::fs::read_to_string(&output).unwrap();
     assert_eq!(made.matches("export function name").count(), 2_000);
@@ -180,25 +227,4 @@ fn a_real_program_is_traced_without_contradiction() {
         assert_eq!(process.lost(contradiction), 0, "{line:#}");
     }
     assert!(process.figure("allocated_count") > 10_000, "{line:#}");
-}
-
-/// Attaching and detaching does no harm: the program's results stay right.
-#[test]
-fn attaching_again_and_again_does_no_harm() {
-    let Some(_turn) = turn(|| ()) else {
-        return;
-    };
-    for version in ["1.21.13", "1.27.3"] {
-        let program = golang::program(version, "stress", Link::Plain);
-        let mut workload = Workload::run(&mut Command::new(program));
-        for _ in 0..4 {
-            let agent = Agent::trace(&["--pid", &workload.pid_text()]);
-            workload.talk.say("");
-            workload.talk.hear("settled");
-            let process = agent.interrupt().process(workload.pid());
-            assert!(process.figure("allocated_count") > 10_000, "{version}");
-            workload.assert_runs();
-        }
-        workload.finish();
-    }
 }

@@ -10,6 +10,7 @@ mod exchange;
 mod forker;
 mod go_exact;
 mod go_files;
+mod go_harm;
 mod go_reading;
 mod harm;
 mod host;

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
+    thread,
 };
 
 use super::{kernel, programs};
@@ -27,6 +28,10 @@ pub enum Link {
     StrippedPie,
     /// With debug information that is not compressed.
     Debug,
+    /// With C, by the system's linker.
+    Cgo,
+    /// The same, position independent, without symbols, and with the C library inside.
+    CgoStatic,
 }
 
 impl Link {
@@ -36,7 +41,14 @@ impl Link {
             Self::Stripped => &["-ldflags=-s -w"],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
             Self::Debug => &["-ldflags=-compressdwarf=false"],
+            Self::Cgo => &[],
+            Self::CgoStatic => &["-buildmode=pie", "-ldflags=-s -w -extldflags=-static-pie"],
         }
+    }
+
+    /// Whether C is in it.
+    pub fn has_c(self) -> bool {
+        matches!(self, Self::Cgo | Self::CgoStatic)
     }
 }
 
@@ -70,22 +82,42 @@ pub fn program(version: &str, name: &str, link: Link) -> PathBuf {
     static COMPILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let output = format!("{name}-{version}-{link:?}");
     let path = programs::scratch().join(&output);
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if compiled.insert(output.clone()) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads/go");
+    let is_made = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !is_made().contains(&output) {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads/go");
         // Moved into place, since a file that someone executes cannot be written.
         let fresh = programs::scratch().join(format!("{output}.new"));
         let mut build = command(version);
+        build.env("CGO_ENABLED", if link.has_c() { "1" } else { "0" });
         build.arg("build").args(link.arguments());
-        build
-            .arg("-o")
-            .arg(&fresh)
-            .arg(source.join(format!("{name}.go")));
+        // A directory, where a program has more than one file.
+        let directory = Path::new(".").join(name);
+        let source = match sources.join(name).is_dir() {
+            true => directory,
+            false => directory.with_extension("go"),
+        };
+        build.arg("-o").arg(&fresh).arg(source).current_dir(sources);
         let status = build.status().expect("there is a go");
         assert!(status.success(), "{build:?}: {status}");
         fs::rename(&fresh, &path).unwrap();
+        is_made().insert(output);
     }
     path
+}
+
+/// Makes some programs beforehand, two at a time: linking takes one core, and one at a time is slow.
+pub fn build<'v>(programs: impl Iterator<Item = (&'v str, &'v str, Link)>) {
+    let queue = Mutex::new(programs.collect::<Vec<_>>());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some((version, name, link)) = next() {
+                    program(version, name, link);
+                }
+            });
+        }
+    });
 }
 
 /// A program of npm's that Go made without symbols and build information, from where xtask keeps it.

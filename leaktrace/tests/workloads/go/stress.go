@@ -37,8 +37,8 @@ func verify(list *link, length int, value int) bool {
 
 func round() bool {
 	var group sync.WaitGroup
-	results := make(chan bool, 4000)
-	for i := 0; i < 4000; i++ {
+	results := make(chan bool, 2000)
+	for i := 0; i < 2000; i++ {
 		group.Add(1)
 		go func(i int) {
 			defer group.Done()
