@@ -74,8 +74,8 @@ fn assert_as_told(process: &Process, phase: &Phase, build: &str) {
     let stat = |name: &str| stats[name].as_u64().unwrap();
     // Where C's library is inside, its blocks may not be seen.
     let has_c = line["allocators"].as_array().unwrap().len() > 1;
-    let of_c = phase.truths.iter();
-    let of_c = of_c.filter(|it| has_c && it.function == "site_c").next_back();
+    let mut of_c = phase.truths.iter();
+    let of_c = of_c.rfind(|it| has_c && it.function == "site_c");
     let (of_c, c_bytes) = of_c.map_or((0, 0), |it| (it.live_count, it.live_bytes));
     let what = format!("{build}: allocated");
     let allocated = process.figure("allocated_count");
@@ -97,7 +97,11 @@ fn assert_as_told(process: &Process, phase: &Phase, build: &str) {
 /// Traces programs of these versions, linked so, at once: through a phase of every kind of object, then
 /// through one of many goroutines and collections.
 fn check(subjects: &[(&str, Link)]) {
-    golang::build(subjects.iter().map(|(version, link)| (*version, "live", *link)));
+    golang::build(
+        subjects
+            .iter()
+            .map(|(version, link)| (*version, "live", *link)),
+    );
     let start = |(version, link): &(&str, Link)| {
         let mut program = Command::new(golang::program(version, "live", *link));
         // Collections only where the program asks for them.

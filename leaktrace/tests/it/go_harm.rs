@@ -7,7 +7,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    agent::Agent,
+    agent::{self, Agent},
     golang::{self, Link, VERSIONS},
     kernel,
     stream::Stream,
@@ -103,9 +103,18 @@ fn programs_of_a_host_that_start_later_are_traced() {
         return;
     };
     let [before, later] = ["1.22.10", "1.26.6"];
-    golang::build([before, later].into_iter().map(|it| (it, "stress", Link::Plain)));
+    golang::build(
+        [before, later]
+            .into_iter()
+            .map(|it| (it, "stress", Link::Plain)),
+    );
     let mut older = Workload::run(&mut Command::new(program(before)));
-    let mut agent = Agent::trace(&["--interval", "200ms", "--ring-size", "256MiB"]);
+    let mut command = agent::program();
+    command.args(["trace", "--format", "json", "--min-age", "0s", "--top", "1"]);
+    // Others may allocate without pause, such as a compiler beside the tests.
+    command.args(["--interval", "300ms", "--ring-size", "256MiB"]);
+    let mut agent = Agent::run(&mut command);
+    agent.await_stderr("leaktrace: tracing ");
     let mut first = Workload::run(&mut Command::new(program(later)));
     agent.await_process(first.pid(), |line| line["coverage"] == "full");
     let mut second = Workload::run(&mut Command::new(program(later)));
