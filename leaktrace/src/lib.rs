@@ -6,6 +6,7 @@
 pub mod config;
 pub mod decode;
 pub mod host;
+pub mod judge;
 pub mod ledger;
 pub mod report;
 

@@ -2,6 +2,7 @@
 //! Must not know how events were decoded, what stacks mean or what time it is.
 
 mod block;
+mod cohorts;
 mod estimate;
 mod go;
 mod process;
@@ -10,6 +11,7 @@ mod site;
 use rustc_hash::FxHashMap;
 
 use crate::decode::Event;
+pub use cohorts::{Cohorts, Units};
 pub use estimate::Estimate;
 pub use process::{Anomalies, ProcessLedger};
 pub use site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals};

@@ -289,7 +289,7 @@ impl ProcessLedger {
         let number = self.site_number(alloc.stack, alloc.call, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {
-            site.add_allocated(block.size());
+            site.add_allocated(block);
         }
         if let Some(missed) = self.blocks.insert(alloc.address, block) {
             self.settle(missed);
@@ -299,7 +299,7 @@ impl ProcessLedger {
 
     pub(super) fn settle(&mut self, block: Block) {
         if let Some(site) = self.sites.get_mut(block.site()) {
-            site.add_freed(block.size());
+            site.add_freed(block);
         }
     }
 

@@ -3,14 +3,14 @@
 
 use leaktrace_common::call::Call;
 
-use super::Estimate;
+use super::{Cohorts, Estimate, Units, block::Block};
 
 /// Upper ends of the classes of ages, in seconds; a last, open class follows.
 pub const AGE_CLASSES_SECONDS: [u64; 6] = [1, 10, 60, 600, 3_600, 86_400];
 
 /// Objects and bytes of one site since the trace began: as many as there were, or, of a site that is
 /// sampled, as many as its samples stand for.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SiteTotals {
     /// The id of its stack as the probes made it; 0 where there is none.
     pub stack: u64,
@@ -26,10 +26,14 @@ pub struct SiteTotals {
     pub freed_count: u64,
     /// How the figures came about.
     pub estimate: Estimate,
+    /// What is live by when it was born, in the units of `estimate`.
+    pub cohorts: Cohorts,
 }
 
 impl SiteTotals {
-    pub(super) fn add_allocated(&mut self, size: u64) {
+    pub(super) fn add_allocated(&mut self, block: Block) {
+        let size = block.size();
+        self.cohorts.add(block.time_us(), self.estimate.units(size));
         match self.estimate.allocate(size) {
             Some((count, bytes)) => (self.allocated_count, self.allocated_bytes) = (count, bytes),
             None => {
@@ -39,7 +43,10 @@ impl SiteTotals {
         }
     }
 
-    pub(super) fn add_freed(&mut self, size: u64) {
+    pub(super) fn add_freed(&mut self, block: Block) {
+        let size = block.size();
+        self.cohorts
+            .remove(block.time_us(), self.estimate.units(size));
         match self.estimate.free(size) {
             // Sums of the same terms in another order may round otherwise.
             Some((count, bytes)) => {
@@ -50,6 +57,16 @@ impl SiteTotals {
                 self.freed_bytes += size;
                 self.freed_count += 1;
             }
+        }
+    }
+
+    /// Objects and bytes that are live and were born before a time.
+    #[must_use]
+    pub fn born_before(&self, time_us: u64) -> Units {
+        let units = self.cohorts.born_before(time_us);
+        Units {
+            count: self.estimate.whole(units.count).min(self.live_count()),
+            bytes: self.estimate.whole(units.bytes).min(self.live_bytes()),
         }
     }
 

@@ -1,0 +1,45 @@
+//! Owns the answer: leak or cache, from how survivors went over time.
+//! Must not know the kernel, files, clocks or runtimes; time comes in as an argument.
+//!
+//! Judged are survivors, not live bytes: what was born some seconds ago (in Go: before the last
+//! collection) and is still there. Churn has none, however much it is, so that a slow leak stands out
+//! from it. A course of survivors that rises without end is a leak; one that rose and levels off is a
+//! cache that has filled; one that falls back again and again is a buffer that is emptied.
+//!
+//! All thresholds are here, and are the same for every allocator:
+
+mod course;
+mod releases;
+#[cfg(test)]
+mod samples;
+mod trend;
+mod verdict;
+
+pub use course::{POINTS_MAX, Point, ProcessCourse, SITES_MAX};
+pub use trend::{Trend, mann_kendall, theil_sen};
+pub use verdict::{Circumstances, Judgement, judge};
+
+/// No verdict before a site was watched for so long, in seconds.
+pub const OBSERVED_SECONDS_MIN: f64 = 15.0;
+
+/// Age at which an object is a survivor, in seconds: most churn is gone long before.
+pub const SURVIVOR_SECONDS: u64 = 3;
+
+/// This part at the beginning of what was observed is warm-up and does not count.
+pub const WARM_UP_SHARE: f64 = 0.2;
+
+/// How sure it must be that survivors rise, by the trend test.
+pub const CONFIDENCE_MIN: f64 = 0.999;
+
+/// A rise that in the last third is slower than this share of what it was in the first levels off, if
+/// noise does not explain it.
+pub const LEVELLING_SHARE: f64 = 0.5;
+
+/// A fall by this share of the highest level since the last one is a release.
+pub const RELEASE_SHARE: f64 = 0.3;
+
+/// Survivors must have risen at so many different times: one large block is no trend.
+pub const RISES_MIN: usize = 3;
+
+/// What rises by less than this many bytes in all that was observed is not called a leak.
+pub const GROWTH_BYTES_MIN: f64 = 1024.0;

@@ -1,0 +1,248 @@
+//! Owns the verdict on one course and the figures behind it.
+//! Must not know whose course it is.
+
+use std::collections::BTreeMap;
+
+use super::{
+    CONFIDENCE_MIN, GROWTH_BYTES_MIN, LEVELLING_SHARE, OBSERVED_SECONDS_MIN, Point, RISES_MIN,
+    WARM_UP_SHARE,
+    releases::{self, Releases},
+    trend::{POINTS_MIN, mann_kendall, slope_error, theil_sen},
+};
+use crate::report::model::Verdict;
+
+/// What else bears on a verdict.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Circumstances {
+    /// Frees a second, by the whole process, of blocks that are older than the trace. Each may have
+    /// made room for one that was seen: what looks like growth may be replacement.
+    pub untraced_frees_per_second: f64,
+    /// Bytes until the memory of the process's cgroup or host is used up, where that is known.
+    pub memory_left_bytes: Option<f64>,
+}
+
+/// A verdict with what it rests on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Judgement {
+    /// Leak or cache.
+    pub verdict: Verdict,
+    /// How fast survivors rise of late, in bytes a second; `None` where it is too early to tell.
+    pub growth_bytes_per_second: Option<f64>,
+    /// By name; the schema of the stream explains each.
+    pub evidence: BTreeMap<&'static str, f64>,
+}
+
+/// Judges a course: times in seconds and a point for each.
+#[must_use]
+pub fn judge(times_s: &[f64], points: &[Point], circumstances: Circumstances) -> Judgement {
+    let begin = first_sign(points);
+    let (times, points) = (&times_s[begin..], &points[begin..]);
+    let observed_s = times.last().zip(times.first()).map_or(0.0, |(b, a)| b - a);
+    let mut judgement = Judgement::default();
+    let evidence = &mut judgement.evidence;
+    evidence.insert("observed_seconds", round(observed_s));
+    if observed_s < OBSERVED_SECONDS_MIN || points.len() < POINTS_MIN {
+        return judgement;
+    }
+    let course = Course::new(times, points);
+    evidence.insert("survivor_bytes", course.level);
+    evidence.insert("growth_bytes", course.growth());
+    evidence.insert("trend_confidence", course.confidence);
+    evidence.insert("bytes_per_second", round(course.slope));
+    evidence.insert("early_bytes_per_second", round(course.early_slope));
+    evidence.insert("late_bytes_per_second", round(course.late_slope));
+    evidence.insert("releases", course.releases.troughs.len() as f64);
+    judgement.growth_bytes_per_second = Some(round(course.growth_rate()));
+    let mut verdict = course.verdict();
+    if verdict == Verdict::Growing && circumstances.untraced_frees_per_second > 0.0 {
+        let frees = circumstances.untraced_frees_per_second;
+        evidence.insert("untraced_frees_per_second", round(frees));
+        if course.count_slope < frees {
+            verdict = Verdict::Young;
+        }
+    }
+    if verdict == Verdict::Growing
+        && let Some(left) = circumstances.memory_left_bytes
+    {
+        evidence.insert("memory_left_bytes", left);
+        let rate = course.growth_rate();
+        if rate > 0.0 {
+            evidence.insert("seconds_to_exhaustion", (left / rate).round());
+        }
+    }
+    judgement.verdict = verdict;
+    judgement
+}
+
+/// The last point before anything lived: what was observed begins with a site's first allocation.
+fn first_sign(points: &[Point]) -> usize {
+    let lives = |point: &Point| point.live_bytes > 0 || point.old_count > 0;
+    points.iter().position(lives).unwrap_or(0).saturating_sub(1)
+}
+
+/// To a thousandth: finer digits would only be noise in a diff of two lines.
+fn round(value: f64) -> f64 {
+    (value * 1_000.0).round() / 1_000.0
+}
+
+/// A course of survivors, taken apart.
+struct Course {
+    /// Survivors now.
+    level: f64,
+    /// At the beginning, warm-up included.
+    origin: f64,
+    /// At the end of the warm-up.
+    settled: f64,
+    confidence: f64,
+    slope: f64,
+    early_slope: f64,
+    late_slope: f64,
+    /// Standard error of the difference of the two.
+    slopes_error: f64,
+    /// Objects a second.
+    count_slope: f64,
+    /// At how many points survivors were more than ever before.
+    rises: usize,
+    /// Points since the last release.
+    since_release: usize,
+    releases: Releases,
+}
+
+impl Course {
+    fn new(times: &[f64], points: &[Point]) -> Self {
+        let values: Vec<f64> = points.iter().map(|it| it.old_bytes as f64).collect();
+        let counts: Vec<f64> = points.iter().map(|it| it.old_count as f64).collect();
+        let start = warm_up_end(times);
+        let (late_times, late_values) = (&times[start..], &values[start..]);
+        let third = late_values.len().div_ceil(3).max(2);
+        let last = late_values.len().saturating_sub(third);
+        let first = third.min(late_values.len());
+        let trend = mann_kendall(late_times, late_values);
+        let releases = releases::find(&values);
+        Self {
+            level: values.last().copied().unwrap_or(0.0),
+            origin: values.first().copied().unwrap_or(0.0),
+            settled: late_values.first().copied().unwrap_or(0.0),
+            confidence: trend.map_or(0.0, |trend| trend.confidence),
+            slope: theil_sen(late_times, late_values),
+            early_slope: part_slope(&late_times[..first], &late_values[..first]),
+            late_slope: part_slope(&late_times[last..], &late_values[last..]),
+            slopes_error: slope_error(&late_times[last..], &late_values[last..]) * 2_f64.sqrt(),
+            count_slope: theil_sen(late_times, &counts[start..]),
+            rises: rises(late_values),
+            since_release: values.len() - releases.last,
+            releases,
+        }
+    }
+
+    fn growth(&self) -> f64 {
+        self.level - self.settled
+    }
+
+    /// Bytes a second at which it goes on.
+    fn growth_rate(&self) -> f64 {
+        if self.is_sawtooth() {
+            return 0.0;
+        }
+        // Steps that lie far apart leave most of the pairs flat.
+        if self.slope == 0.0 {
+            self.late_slope
+        } else {
+            self.slope
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        if self.is_sawtooth() {
+            return if self.has_rising_troughs() {
+                Verdict::Growing
+            } else {
+                Verdict::Stable
+            };
+        }
+        if self.is_rising() {
+            return Verdict::Growing;
+        }
+        // Most of what is there came while it was watched, and no more comes.
+        let rise = self.level - self.origin;
+        if rise >= 0.5 * self.level && rise > 0.0 {
+            Verdict::Saturating
+        } else {
+            Verdict::Stable
+        }
+    }
+
+    fn is_rising(&self) -> bool {
+        self.confidence >= CONFIDENCE_MIN
+            && self.growth() >= GROWTH_BYTES_MIN
+            && self.rises >= RISES_MIN
+            && !self.is_levelling()
+    }
+
+    /// Whether it rises much slower than it did, and that is no chance.
+    fn is_levelling(&self) -> bool {
+        let missing = LEVELLING_SHARE * self.early_slope - self.late_slope;
+        missing > 0.0 && missing >= 2.0 * self.slopes_error
+    }
+
+    /// Whether it was given back before, and has not gone beyond that since.
+    fn is_sawtooth(&self) -> bool {
+        if self.releases.troughs.is_empty() {
+            return false;
+        }
+        let is_overdue = self.since_release > 2 * self.releases.longest;
+        !(is_overdue && self.level > self.releases.peak)
+    }
+
+    /// Each release leaves more than the one before.
+    fn has_rising_troughs(&self) -> bool {
+        let troughs = &self.releases.troughs;
+        let (Some(first), Some(last)) = (troughs.first(), troughs.last()) else {
+            return false;
+        };
+        troughs.len() > RISES_MIN
+            && self.confidence >= CONFIDENCE_MIN
+            && troughs.windows(2).all(|pair| pair[0] < pair[1])
+            && last - first >= GROWTH_BYTES_MIN
+            && last - first >= 0.25 * (self.releases.peak - last)
+    }
+}
+
+fn warm_up_end(times: &[f64]) -> usize {
+    let (Some(first), Some(last)) = (times.first(), times.last()) else {
+        return 0;
+    };
+    let end = first + WARM_UP_SHARE * (last - first);
+    times.iter().position(|time| *time >= end).unwrap_or(0)
+}
+
+/// The slope of a part: the robust one, or where survivors come in few large steps, which leave most
+/// pairs of points flat, that from the first to the last point.
+fn part_slope(times: &[f64], values: &[f64]) -> f64 {
+    let slope = theil_sen(times, values);
+    let span = |of: &[f64]| of.last().zip(of.first()).map_or(0.0, |(b, a)| b - a);
+    let seconds = span(times);
+    if slope == 0.0 && seconds > 0.0 {
+        span(values) / seconds
+    } else {
+        slope
+    }
+}
+
+/// How often the course went higher than ever before.
+fn rises(values: &[f64]) -> usize {
+    let mut highest = f64::INFINITY;
+    let mut count = 0;
+    for value in values {
+        if *value > highest {
+            count += 1;
+            highest = *value;
+        } else if highest.is_infinite() {
+            highest = *value;
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests;
