@@ -6,5 +6,6 @@ pub mod container;
 pub mod doctor;
 pub mod maps;
 pub mod own;
+pub mod memory;
 mod owner;
 pub mod process;
