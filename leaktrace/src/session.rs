@@ -26,7 +26,8 @@ use crate::{
         model::{End, Host, Report, Start, Verdict},
         text::{self, Style},
     },
-    tracer::{Tracer, View},
+    summary::View,
+    tracer::Tracer,
 };
 
 /// How often the ring is read when the probes do not call: short enough that a new file is

@@ -7,10 +7,33 @@ use leaktrace_common::call::Call;
 use rustc_hash::FxHashMap;
 
 use crate::{
+    judge::{Circumstances, Judgement, Point, ProcessCourse, has_risen, judge},
     ledger::{AGE_CLASSES_SECONDS, ProcessLedger, SiteAges, SiteTotals},
-    report::model::{AgeBucket, Counts},
+    report::model::{AgeBucket, Counts, Course, Verdict},
     stacks::{Stack, Stacks},
 };
+
+/// Sites of one process that are judged beyond those that are listed: those that rose the most. A
+/// verdict takes about a fifth of a millisecond.
+const JUDGED_MAX: usize = 128;
+
+/// What a process's sites are judged by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Grounds<'a> {
+    /// How they went over time, where that was looked at.
+    pub course: Option<&'a ProcessCourse>,
+    /// What else bears on it.
+    pub circumstances: Circumstances,
+}
+
+/// What a report is to show of each process.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// What counts as long-lived.
+    pub min_age: Duration,
+    /// Sites listed of each process.
+    pub top: usize,
+}
 
 /// One site, its stack not named yet.
 #[derive(Clone, Debug)]
@@ -23,6 +46,14 @@ pub struct SiteSummary {
     pub counts: Counts,
     /// How old what is live is.
     pub ages: SiteAges,
+    /// Leak or cache.
+    pub judgement: Judgement,
+    /// Its live bytes over time, of those that are listed; in seconds on the clock of the ledger.
+    pub course: Option<Course>,
+    /// Its numbers in the ledger: a child has one stack under several.
+    numbers: Vec<u32>,
+    /// When its first block was made, in seconds since boot.
+    began_s: f64,
 }
 
 /// One process, its sites not named yet.
@@ -40,25 +71,28 @@ pub struct ProcessSummary {
     pub go_ages: SiteAges,
     /// How many sites have live objects.
     pub site_count: u64,
+    /// Leak or cache: a process grows if one of its sites does.
+    pub judgement: Judgement,
 }
 
-/// Adds up a process at `now_ns` and picks its `top` sites: those with the most long-lived bytes,
-/// or, of a process that ended, with the most bytes that it never gave back.
+/// Adds up a process at `now_ns`, judges it and picks its top sites: first those that grow, then those
+/// with the most long-lived bytes, or, of a process that ended, with the most bytes that it never gave
+/// back.
 #[must_use]
 pub fn summarize(
     process: &ProcessLedger,
     stacks: &Stacks,
     now_ns: u64,
-    min_age: Duration,
-    top: usize,
+    view: View,
+    grounds: Grounds<'_>,
 ) -> ProcessSummary {
-    let min_age_us = u64::try_from(min_age.as_micros()).unwrap_or(u64::MAX);
+    let min_age_us = u64::try_from(view.min_age.as_micros()).unwrap_or(u64::MAX);
     let ages = process.ages(now_ns, min_age_us);
     let mut summary = ProcessSummary::default();
     let mut sites: Vec<SiteSummary> = Vec::new();
     // A child's stacks have other ids than those that it inherited, though they are the same.
     let mut by_stack: FxHashMap<Option<Arc<Stack>>, usize> = FxHashMap::default();
-    for (totals, ages) in process.sites().iter().zip(&ages) {
+    for (number, (totals, ages)) in process.sites().iter().zip(&ages).enumerate() {
         add(&mut summary.counts, totals, ages);
         if totals.call == Some(Call::Mallocgc) {
             merge(&mut summary.go_ages, ages);
@@ -73,9 +107,18 @@ pub fn summarize(
                 call,
                 counts: Counts::default(),
                 ages: SiteAges::default(),
+                judgement: Judgement::default(),
+                course: None,
+                numbers: Vec::new(),
+                began_s: f64::INFINITY,
             });
             sites.len() - 1
         });
+        // There are far fewer than 2^32.
+        sites[index].numbers.push(number as u32);
+        if let Some(born_us) = totals.cohorts.first_birth_us() {
+            sites[index].began_s = sites[index].began_s.min(born_us as f64 / 1e6);
+        }
         add(&mut sites[index].counts, totals, ages);
         merge(&mut sites[index].ages, ages);
     }
@@ -83,10 +126,12 @@ pub fn summarize(
         .iter()
         .filter(|site| site.counts.live_count > 0)
         .count() as u64;
+    summary.judgement = judge_risen(&mut sites, grounds);
     let has_exited = process.exited_ns().is_some();
+    let is_growing = |site: &SiteSummary| site.judgement.verdict == Verdict::Growing;
     sites.retain(|site| {
         let counts = &site.counts;
-        counts.long_lived_count > 0 || (has_exited && counts.live_count > 0)
+        is_growing(site) || counts.long_lived_count > 0 || (has_exited && counts.live_count > 0)
     });
     sites.sort_by_key(|site| {
         let counts = site.counts;
@@ -95,14 +140,60 @@ pub fn summarize(
         } else {
             counts.long_lived_bytes
         };
-        (
-            std::cmp::Reverse(weight),
-            std::cmp::Reverse(counts.live_count),
-        )
+        std::cmp::Reverse((is_growing(site), weight, counts.live_count))
     });
-    sites.truncate(top);
+    sites.truncate(view.top);
+    judge_listed(&mut sites, grounds);
     summary.sites = sites;
     summary
+}
+
+/// Judges the process, and of its sites those that rose, the steepest first.
+fn judge_risen(sites: &mut [SiteSummary], grounds: Grounds<'_>) -> Judgement {
+    let Some(course) = grounds.course else {
+        return Judgement::default();
+    };
+    let mut whole = judge(course.times_s(), course.total(), grounds.circumstances);
+    let mut risen: Vec<(u64, usize, Vec<Point>)> = sites
+        .iter()
+        .enumerate()
+        .filter_map(|(index, site)| {
+            let points = course.sum(&site.numbers)?;
+            let bytes = points.last()?.old_bytes;
+            has_risen(&points).then_some((bytes, index, points))
+        })
+        .collect();
+    risen.sort_by_key(|(bytes, ..)| std::cmp::Reverse(*bytes));
+    for (_, index, points) in risen.iter().take(JUDGED_MAX) {
+        let judgement = judge(course.times_s(), points, grounds.circumstances);
+        if judgement.verdict == Verdict::Growing {
+            whole.verdict = Verdict::Growing;
+        }
+        sites[*index].judgement = judgement;
+    }
+    whole
+}
+
+/// Gives the listed sites their courses, and a judgement to those that have none yet.
+fn judge_listed(sites: &mut [SiteSummary], grounds: Grounds<'_>) {
+    let Some(course) = grounds.course else {
+        return;
+    };
+    for site in sites {
+        let mut times = course.times_s();
+        let points = course.sum(&site.numbers).unwrap_or_else(|| {
+            // Nothing of it ever survived.
+            times = &times[times.partition_point(|time| *time < site.began_s)..];
+            vec![Point::default(); times.len()]
+        });
+        if site.judgement.evidence.is_empty() {
+            site.judgement = judge(times, &points, grounds.circumstances);
+        }
+        site.course = (!points.is_empty()).then(|| Course {
+            seconds: times.to_vec(),
+            bytes: points.iter().map(|it| it.live_bytes).collect(),
+        });
+    }
 }
 
 fn add(counts: &mut Counts, totals: &SiteTotals, ages: &SiteAges) {
@@ -204,7 +295,17 @@ mod tests {
         }
         let process = ledger.get(ledger.key(1).unwrap()).unwrap();
         let ten = Duration::from_secs(10);
-        let summary = summarize(process, &stacks, 10_000_000_000, ten, 10);
+        let show = |now_s: u64, top| {
+            let view = View { min_age: ten, top };
+            summarize(
+                process,
+                &stacks,
+                now_s * 1_000_000_000,
+                view,
+                Grounds::default(),
+            )
+        };
+        let summary = show(10, 10);
         let figures: Vec<_> = summary
             .sites
             .iter()
@@ -221,18 +322,8 @@ mod tests {
             (summary.counts.live_bytes, summary.counts.long_lived_bytes),
             (131, 130)
         );
-        assert_eq!(
-            summarize(process, &stacks, 10_000_000_000, ten, 1)
-                .sites
-                .len(),
-            1
-        );
-        assert_eq!(
-            summarize(process, &stacks, 9_000_000_000, ten, 9)
-                .sites
-                .len(),
-            0
-        );
+        assert_eq!(show(10, 1).sites.len(), 1);
+        assert_eq!(show(9, 9).sites.len(), 0);
     }
 
     /// What a process leaves at its end is listed whatever its age.
@@ -248,7 +339,11 @@ mod tests {
         };
         ledger.apply(&Event::Exit(image));
         let process = ledger.get(ledger.key(1).unwrap()).unwrap();
-        let summary = summarize(process, &Stacks::default(), 10, Duration::from_secs(10), 10);
+        let view = View {
+            min_age: Duration::from_secs(10),
+            top: 10,
+        };
+        let summary = summarize(process, &Stacks::default(), 10, view, Grounds::default());
         assert_eq!(summary.sites.len(), 1);
         assert_eq!(summary.counts.long_lived_bytes, 0);
     }

@@ -45,7 +45,10 @@ fn directories(text: &str) -> Vec<PathBuf> {
             continue;
         };
         let path = Path::new(path.trim_start_matches('/'));
-        if !path.components().all(|it| matches!(it, Component::Normal(_))) {
+        if !path
+            .components()
+            .all(|it| matches!(it, Component::Normal(_)))
+        {
             continue;
         }
         for (kind, root) in ROOTS {

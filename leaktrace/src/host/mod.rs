@@ -5,7 +5,7 @@ pub mod clock;
 pub mod container;
 pub mod doctor;
 pub mod maps;
-pub mod own;
 pub mod memory;
+pub mod own;
 mod owner;
 pub mod process;

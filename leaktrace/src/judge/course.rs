@@ -1,8 +1,10 @@
 //! Owns how a process and its sites went over time, in a bounded number of points.
 //! Must not know what time it is, nor what the course is judged to be.
 
+use leaktrace_common::call::Call;
 use rustc_hash::FxHashMap;
 
+use super::SURVIVOR_SECONDS;
 use crate::ledger::ProcessLedger;
 
 /// Points of a course: enough for a trend test, and 3 KiB a site.
@@ -51,11 +53,25 @@ pub struct ProcessCourse {
     skipped: u32,
     /// Sites that found no room for a course.
     refused_count: u64,
+    /// What the ledger had been through at the last look: another image, blocks given up.
+    past: (u32, u64),
 }
 
 impl ProcessCourse {
-    /// Takes a look at a process. `horizon_us` tells survivors: they were born before it.
-    pub fn observe(&mut self, process: &ProcessLedger, now_ns: u64, horizon_us: u64) {
+    /// Takes a look at a process. A course begins anew where its ledger has: after an `exec`, and
+    /// where blocks had to be given up.
+    pub fn observe(&mut self, process: &ProcessLedger, now_ns: u64) {
+        let past = (process.image_count(), process.anomalies().blocks_unfollowed);
+        if past != self.past {
+            *self = Self {
+                past,
+                refused_count: self.refused_count,
+                ..Self::default()
+            };
+        }
+        let now_us = now_ns / 1_000;
+        let horizon_us = now_us.saturating_sub(SURVIVOR_SECONDS * 1_000_000);
+        let go_horizon_us = horizon_us.min(process.go_judged_until_us(now_us));
         self.skipped += 1;
         if self.skipped < self.stride {
             return;
@@ -69,7 +85,10 @@ impl ProcessCourse {
         self.untraced_frees.push(process.anomalies().frees_untraced);
         let mut total = Point::default();
         for (number, site) in process.sites().iter().enumerate() {
-            let old = site.born_before(horizon_us);
+            let old = site.born_before(match site.call {
+                Some(Call::Mallocgc) => go_horizon_us,
+                _ => horizon_us,
+            });
             let point = Point {
                 live_bytes: site.live_bytes(),
                 old_bytes: old.bytes,
@@ -115,10 +134,16 @@ impl ProcessCourse {
         &self.total
     }
 
-    /// Frees of blocks older than the trace up to each time.
+    /// Frees a second of blocks older than the trace, in the last third of the course.
     #[must_use]
-    pub fn untraced_frees(&self) -> &[u64] {
-        &self.untraced_frees
+    pub fn untraced_frees_per_second(&self) -> f64 {
+        let late = self.times_s.len() * 2 / 3;
+        let rate = |from: usize| {
+            let seconds = self.times_s.last()? - self.times_s.get(from)?;
+            let frees = self.untraced_frees.last()? - self.untraced_frees.get(from)?;
+            (seconds > 0.0).then(|| frees as f64 / seconds)
+        };
+        rate(late).unwrap_or(0.0)
     }
 
     /// Sites that found no room for a course.
@@ -194,11 +219,7 @@ mod tests {
                 ledger.apply(&alloc(second << 32, 7, 2, second * SECOND));
             }
             let process = ledger.get(ledger.key(1).unwrap()).unwrap();
-            course.observe(
-                process,
-                second * SECOND,
-                second.saturating_sub(2) * 1_000_000,
-            );
+            course.observe(process, second * SECOND);
         }
         let times = course.times_s();
         assert!((POINTS_MAX / 2..=POINTS_MAX).contains(&times.len()));
@@ -233,7 +254,7 @@ mod tests {
                 address: second,
             });
             let process = ledger.get(ledger.key(1).unwrap()).unwrap();
-            course.observe(process, second * SECOND, (second - 1) * 1_000_000);
+            course.observe(process, second * SECOND);
         }
         assert_eq!(course.sum(&[0]), None);
         assert_eq!(course.times_s().len(), 99);

@@ -14,11 +14,10 @@ use crate::report::model::Verdict;
 /// What else bears on a verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Circumstances {
-    /// Frees a second, by the whole process, of blocks that are older than the trace. Each may have
-    /// made room for one that was seen: what looks like growth may be replacement.
+    /// Frees a second, of late and by the whole process, that no live block was found for: of blocks
+    /// that are older than the trace, or lost on their way. Each may have made room for one that was
+    /// seen, so that what looks like growth may be replacement.
     pub untraced_frees_per_second: f64,
-    /// Bytes until the memory of the process's cgroup or host is used up, where that is known.
-    pub memory_left_bytes: Option<f64>,
 }
 
 /// A verdict with what it rests on.
@@ -61,17 +60,31 @@ pub fn judge(times_s: &[f64], points: &[Point], circumstances: Circumstances) ->
             verdict = Verdict::Young;
         }
     }
-    if verdict == Verdict::Growing
-        && let Some(left) = circumstances.memory_left_bytes
-    {
-        evidence.insert("memory_left_bytes", left);
-        let rate = course.growth_rate();
-        if rate > 0.0 {
-            evidence.insert("seconds_to_exhaustion", (left / rate).round());
-        }
-    }
     judgement.verdict = verdict;
     judgement
+}
+
+impl Judgement {
+    /// Adds how long what is left of the memory lasts at the present rate, if it is growing.
+    pub fn set_memory_left(&mut self, left_bytes: u64) {
+        if self.verdict != Verdict::Growing {
+            return;
+        }
+        let left = left_bytes as f64;
+        self.evidence.insert("memory_left_bytes", left);
+        if let Some(rate) = self.growth_bytes_per_second.filter(|rate| *rate > 0.0) {
+            self.evidence
+                .insert("seconds_to_exhaustion", (left / rate).round());
+        }
+    }
+}
+
+/// Whether a course rose at all by what would make it a leak, so that a closer look is worth it.
+#[must_use]
+pub fn has_risen(points: &[Point]) -> bool {
+    let lowest = points.iter().map(|it| it.old_bytes).min();
+    let rise = points.last().zip(lowest);
+    rise.is_some_and(|(last, lowest)| (last.old_bytes - lowest) as f64 >= GROWTH_BYTES_MIN)
 }
 
 /// The last point before anything lived: what was observed begins with a site's first allocation.

@@ -29,6 +29,10 @@ const TOLD_TWICE_US: u64 = 100;
 /// <https://github.com/golang/go/blob/go1.27.0/src/runtime/proc.go>, `forcegcperiod`
 const UNJUDGED_US: u64 = 150_000_000;
 
+/// A collection has swept nearly all of a heap by then: it marks for a tenth of a second or two a
+/// gigabyte, and sweeps as fast as the program allocates.
+const SWEEP_US: u64 = 1_000_000;
+
 /// Go's heap of one process.
 #[derive(Clone, Debug, Default)]
 pub struct GoHeap {
@@ -36,6 +40,8 @@ pub struct GoHeap {
     live_count: usize,
     /// When the last collection began to mark, in microseconds since boot.
     marking_since_us: u64,
+    /// When the one before began.
+    marked_before_us: u64,
     cycle_count: u64,
 }
 
@@ -126,6 +132,20 @@ impl GoHeap {
     /// Collections that have begun since the trace did.
     pub(super) fn cycle_count(&self) -> u64 {
         self.cycle_count
+    }
+
+    /// What was born before this time was judged by a collection, which has swept the dead: until so
+    /// long after it began, one is taken to be still at it, and the one before counts. Without any
+    /// collection, what is so old that there should have been one.
+    fn judged_until_us(&self, now_us: u64) -> u64 {
+        let unjudged = now_us.saturating_sub(UNJUDGED_US);
+        let is_swept = now_us.saturating_sub(self.marking_since_us) >= SWEEP_US;
+        let judged = if is_swept {
+            self.marking_since_us
+        } else {
+            self.marked_before_us
+        };
+        judged.max(unjudged)
     }
 
     fn put(&mut self, address: u64, block: GoBlock) -> Put {
@@ -229,8 +249,9 @@ impl ProcessLedger {
             // It takes the room that another has paid for. Go, too, counts it as given back at once,
             // because no one sees it die.
             if let Some(site) = self.sites.get_mut(number as usize) {
-                site.add_allocated(0);
-                site.add_freed(0);
+                let born_us = alloc.time_ns / 1_000;
+                site.add_allocated(0, born_us);
+                site.add_freed(0, born_us);
             }
             return;
         }
@@ -248,7 +269,7 @@ impl ProcessLedger {
             Put::Fresh => {}
         }
         if let Some(site) = self.sites.get_mut(number as usize) {
-            site.add_allocated(size);
+            site.add_allocated(size, block.time_us());
         }
     }
 
@@ -262,13 +283,14 @@ impl ProcessLedger {
         let sites = &mut self.sites;
         self.go.sweep(sweep, |block| {
             if let Some(site) = sites.get_mut(block.site()) {
-                site.add_freed(block.size());
+                site.add_freed(block.size(), block.time_us());
             }
         });
     }
 
     pub(super) fn begin_go_cycle(&mut self, time_ns: u64) {
         self.hit_count += 1;
+        self.go.marked_before_us = self.go.marking_since_us;
         self.go.marking_since_us = time_ns / 1_000;
         self.go.cycle_count += 1;
     }
@@ -279,9 +301,16 @@ impl ProcessLedger {
         self.go.cycle_count()
     }
 
+    /// What of Go's heap was born before this time, in microseconds since boot, a collection has let
+    /// live, or none came for so long that it is old anyhow.
+    #[must_use]
+    pub fn go_judged_until_us(&self, now_us: u64) -> u64 {
+        self.go.judged_until_us(now_us)
+    }
+
     fn bury(&mut self, block: GoBlock) {
         if let Some(site) = self.sites.get_mut(block.site()) {
-            site.add_freed(block.size());
+            site.add_freed(block.size(), block.time_us());
         }
     }
 }

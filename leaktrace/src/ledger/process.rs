@@ -135,6 +135,12 @@ impl ProcessLedger {
         self.blocks.len() + self.resizing.len() + self.go.live_count()
     }
 
+    /// Whether it ran before it was traced, so that it may free blocks which nobody saw being made.
+    #[must_use]
+    pub fn was_found_running(&self) -> bool {
+        self.born_ns.is_none() && self.image_count == 0
+    }
+
     /// Bytes of memory that the table of blocks takes.
     #[must_use]
     pub fn table_bytes(&self) -> usize {
@@ -289,7 +295,7 @@ impl ProcessLedger {
         let number = self.site_number(alloc.stack, alloc.call, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {
-            site.add_allocated(block);
+            site.add_allocated(block.size(), block.time_us());
         }
         if let Some(missed) = self.blocks.insert(alloc.address, block) {
             self.settle(missed);
@@ -299,7 +305,7 @@ impl ProcessLedger {
 
     pub(super) fn settle(&mut self, block: Block) {
         if let Some(site) = self.sites.get_mut(block.site()) {
-            site.add_freed(block);
+            site.add_freed(block.size(), block.time_us());
         }
     }
 

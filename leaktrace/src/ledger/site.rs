@@ -3,7 +3,7 @@
 
 use leaktrace_common::call::Call;
 
-use super::{Cohorts, Estimate, Units, block::Block};
+use super::{Cohorts, Estimate, Units};
 
 /// Upper ends of the classes of ages, in seconds; a last, open class follows.
 pub const AGE_CLASSES_SECONDS: [u64; 6] = [1, 10, 60, 600, 3_600, 86_400];
@@ -31,9 +31,9 @@ pub struct SiteTotals {
 }
 
 impl SiteTotals {
-    pub(super) fn add_allocated(&mut self, block: Block) {
-        let size = block.size();
-        self.cohorts.add(block.time_us(), self.estimate.units(size));
+    /// A block of this size was made.
+    pub(super) fn add_allocated(&mut self, size: u64, born_us: u64) {
+        self.cohorts.add(born_us, self.estimate.units(size));
         match self.estimate.allocate(size) {
             Some((count, bytes)) => (self.allocated_count, self.allocated_bytes) = (count, bytes),
             None => {
@@ -43,10 +43,9 @@ impl SiteTotals {
         }
     }
 
-    pub(super) fn add_freed(&mut self, block: Block) {
-        let size = block.size();
-        self.cohorts
-            .remove(block.time_us(), self.estimate.units(size));
+    /// A block of this size, made then, is gone.
+    pub(super) fn add_freed(&mut self, size: u64, born_us: u64) {
+        self.cohorts.remove(born_us, self.estimate.units(size));
         match self.estimate.free(size) {
             // Sums of the same terms in another order may round otherwise.
             Some((count, bytes)) => {

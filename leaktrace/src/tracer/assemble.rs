@@ -9,6 +9,7 @@ use super::{
     Tracer,
     assemble_go::{GO, collected, native_name},
     describe::described,
+    judging::set_memory_left,
 };
 use crate::{
     host::clock::Clock,
@@ -17,19 +18,11 @@ use crate::{
     report::model::{self, Accuracy, AccuracyKind, Coverage, Report},
     roster::Member,
     stacks::Stack,
-    summary::{self, ProcessSummary, SiteSummary},
+    summary::{self, ProcessSummary, SiteSummary, View},
 };
 
-/// What a report is to show.
-#[derive(Clone, Copy, Debug)]
-pub struct View {
-    /// What counts as long-lived.
-    pub min_age: Duration,
-    /// Sites listed of each process.
-    pub top: usize,
-}
-
-type Losses = BTreeMap<u32, Vec<(Counter, u64)>>;
+/// Counters of loss by process, 0 standing for the host.
+pub(super) type Losses = BTreeMap<u32, Vec<(Counter, u64)>>;
 
 impl Tracer {
     /// Makes the report number `number`.
@@ -47,10 +40,10 @@ impl Tracer {
             .filter_map(|key| {
                 let process = self.ledger.get(key)?;
                 let stacks = &self.context.stacks;
-                Some((
-                    key,
-                    summary::summarize(process, stacks, now_ns, view.min_age, view.top),
-                ))
+                let grounds = self.grounds(key, process, &losses);
+                let mut summary = summary::summarize(process, stacks, now_ns, view, grounds);
+                set_memory_left(process, &mut summary);
+                Some((key, summary))
             })
             .collect();
         let listed = summaries.iter().flat_map(|(_, summary)| &summary.sites);
@@ -146,8 +139,8 @@ impl Tracer {
             rss_bytes,
             counts: summary.counts,
             freed_untraced_count: process.anomalies().frees_untraced,
-            verdict: model::Verdict::Young,
-            growth_bytes_per_second: None,
+            verdict: summary.judgement.verdict,
+            growth_bytes_per_second: summary.judgement.growth_bytes_per_second,
             overhead: self.overhead(reported_hits, hits, since_ns),
             exited: process.exited_ns().map(|exited_ns| model::Exited {
                 time_unix_ns: self.clock.boot_to_unix_ns(exited_ns),
@@ -173,13 +166,23 @@ impl Tracer {
             oldest_age: Duration::from_micros(site.ages.oldest_us),
             collected: is_go.then(|| collected(&site.ages)),
             age_histogram: summary::age_histogram(&site.ages),
-            verdict: model::Verdict::Young,
-            growth_bytes_per_second: None,
-            evidence: BTreeMap::new(),
-            course: None,
+            verdict: site.judgement.verdict,
+            growth_bytes_per_second: site.judgement.growth_bytes_per_second,
+            evidence: site.judgement.evidence.clone(),
+            course: self.course(site),
             stack: frames,
             stack_truncated: truncated,
         }
+    }
+
+    /// The course of a site, in seconds since the trace began.
+    fn course(&self, site: &SiteSummary) -> Option<model::Course> {
+        let began_s = self.began_ns as f64 / 1e9;
+        let mut course = site.course.clone()?;
+        for seconds in &mut course.seconds {
+            *seconds = ((*seconds - began_s).max(0.0) * 10.0).round() / 10.0;
+        }
+        Some(course)
     }
 
     /// The allocators that a process maps, how much of them is probed, and why not all.
@@ -279,6 +282,7 @@ impl Tracer {
             ("unwind_pieces_refused", self.unwinding.pieces_refused),
             ("map_records_lost", self.context.map_records_lost),
             ("modules_refused", self.context.modules.refused_modules()),
+            ("site_courses_refused", self.courses.refused_count()),
             ("files_refused", self.context.modules.refused_files()),
         ] {
             *now.entry(name).or_default() += count;

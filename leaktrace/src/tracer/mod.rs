@@ -8,6 +8,7 @@ mod attach_go;
 mod context;
 mod describe;
 mod govern;
+mod judging;
 mod keeping;
 mod oracle;
 
@@ -28,7 +29,6 @@ use crate::{
     symbolize::Symbolizer,
     unwinding::Unwinding,
 };
-pub use assemble::View;
 use context::{Context, watch_mappings};
 
 /// How long the beginning of a trace waits for unwind tables. What is not ready by then is walked by
@@ -73,6 +73,7 @@ pub struct Tracer {
     ring_batches: usize,
     deferred_frees_seen: u64,
     ledger: Ledger,
+    courses: judging::Courses,
     context: Context,
     symbolizer: Symbolizer,
     unwinding: Unwinding,
@@ -119,6 +120,7 @@ impl Tracer {
             ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
             deferred_frees_seen: 0,
             ledger: Ledger::default(),
+            courses: judging::Courses::new(settings),
             context: Context::new(map_events),
             symbolizer: Symbolizer::spawn()?,
             unwinding: Unwinding::new()?,
@@ -172,6 +174,7 @@ impl Tracer {
         self.context.spaces.advance(now_ns);
         self.publish_code()?;
         self.shed_ended();
+        self.look_at_courses(now_ns);
         self.govern(now_ns)
     }
 
@@ -387,6 +390,7 @@ impl Tracer {
                 self.forget_governed(key, tgid);
             }
         }
+        self.courses.forget(key);
         self.ledger.forget(key);
         self.context.roster.forget(key);
     }

@@ -163,11 +163,8 @@ fn slow_leaks_are_found_under_noise() {
 #[test]
 fn growth_is_the_rate_of_the_leak() {
     let (times, points) = course(60, |t| 2_048.0 * t);
-    let circumstances = Circumstances {
-        memory_left_bytes: Some(2_048_000.0),
-        ..Circumstances::default()
-    };
-    let judgement = judge(&times, &points, circumstances);
+    let mut judgement = judge(&times, &points, Circumstances::default());
+    judgement.set_memory_left(2_048_000);
     let growth = judgement.growth_bytes_per_second.unwrap();
     assert!((growth - 2_048.0).abs() < 1.0, "{growth}");
     assert_eq!(judgement.evidence["seconds_to_exhaustion"], 1_000.0);
@@ -186,7 +183,6 @@ fn replacement_of_what_is_older_is_not_blamed() {
     ] {
         let circumstances = Circumstances {
             untraced_frees_per_second: frees,
-            ..Circumstances::default()
         };
         let judgement = judge(&times, &points, circumstances);
         assert_eq!(judgement.verdict, expected, "{frees}: {judgement:?}");

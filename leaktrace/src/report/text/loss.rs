@@ -221,6 +221,12 @@ const WORDINGS: [Wording; 32] = [
         Effect::Unknown,
     ),
     wording(
+        "site_courses_refused",
+        "site",
+        "not judged (too many of one process)",
+        Effect::None,
+    ),
+    wording(
         "map_records_lost",
         "mapping record",
         "lost (looked up instead)",
