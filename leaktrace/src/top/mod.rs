@@ -22,11 +22,8 @@ use tokio::{
 
 use self::screen::{Action, Screen};
 use crate::{
-    config::Targets,
-    probes::Settings,
-    report::json::JsonStream,
-    session,
-    tracer::{Tracer, View},
+    config::Targets, probes::Settings, report::json::JsonStream, session, summary::View,
+    tracer::Tracer,
 };
 
 /// How often the ring is read when the probes do not call.
