@@ -180,16 +180,20 @@ fn judge_listed(sites: &mut [SiteSummary], grounds: Grounds<'_>) {
         return;
     };
     for site in sites {
-        let mut times = course.times_s();
-        let points = course.sum(&site.numbers).unwrap_or_else(|| {
-            // Nothing of it ever survived.
-            times = &times[times.partition_point(|time| *time < site.began_s)..];
-            vec![Point::default(); times.len()]
-        });
+        let times = course.times_s();
+        let points = course.sum(&site.numbers);
         if site.judgement.evidence.is_empty() {
-            site.judgement = judge(times, &points, grounds.circumstances);
+            site.judgement = match &points {
+                Some(points) => judge(times, points, grounds.circumstances),
+                None => {
+                    // Nothing of it ever survived.
+                    let times = &times[times.partition_point(|time| *time < site.began_s)..];
+                    let points = vec![Point::default(); times.len()];
+                    judge(times, &points, grounds.circumstances)
+                }
+            };
         }
-        site.course = (!points.is_empty()).then(|| Course {
+        site.course = points.map(|points| Course {
             seconds: times.to_vec(),
             bytes: points.iter().map(|it| it.live_bytes).collect(),
         });

@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 32] = [
+const WORDINGS: [Wording; 33] = [
     wording(
         "allocations_lost",
         "allocation",
