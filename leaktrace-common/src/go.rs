@@ -24,8 +24,10 @@ pub mod depth {
     pub const FRAME_IS_UP: u16 = 1 << 15;
     /// Large objects with pointers have a header of 8 bytes before them: since Go 1.22.
     pub const HAS_HEADERS: u16 = 1 << 14;
+    /// Who calls this function is the allocator too, and has a frame: the stack begins with who calls that.
+    pub const CALLER_IS_ALLOCATOR: u16 = 1 << 13;
     /// The bytes.
-    pub const BYTES: u16 = (1 << 14) - 1;
+    pub const BYTES: u16 = (1 << 13) - 1;
 }
 
 /// Values of `AllocCookie::shape` beside the offset of the type.

@@ -98,12 +98,16 @@ fn try_alloc(
     // SAFETY: the value is copied at once; the element is only removed when the process ends.
     let image = unsafe { IMAGES.get(&tgid) }.copied().unwrap_or(0);
     let above = u64::from(cookie.depth & depth::BYTES);
-    let rbp = if cookie.depth & depth::FRAME_IS_UP != 0 {
-        word(registers.rbp).ok_or(unreadable)?
-    } else {
-        registers.rbp
-    };
-    let stack = stack::capture_from(registers.rsp.wrapping_add(above), rbp, tgid, image);
+    let mut return_at = registers.rsp.wrapping_add(above);
+    let mut rbp = registers.rbp;
+    if cookie.depth & depth::FRAME_IS_UP != 0 {
+        rbp = word(rbp).ok_or(unreadable)?;
+    }
+    if cookie.depth & depth::CALLER_IS_ALLOCATOR != 0 {
+        return_at = rbp.wrapping_add(8);
+        rbp = word(rbp).ok_or(unreadable)?;
+    }
+    let stack = stack::capture_from(return_at, rbp, tgid, image);
     let record = Sample {
         alloc: Alloc {
             header: Header {

@@ -96,9 +96,14 @@ pub fn hands_out(name: &str) -> bool {
         return false;
     };
     rest.is_empty()
-        || rest.ends_with("SlowPath")
+        || is_slow_path(rest)
         || number_after(rest, "SC").is_some()
         || number_after(rest, "TinySize").is_some()
+}
+
+/// Whether a function goes on with what another one that hands out blocks could not do quickly.
+fn is_slow_path(name: &str) -> bool {
+    name.ends_with("SlowPath")
 }
 
 /// The number that a name ends with, behind this word.

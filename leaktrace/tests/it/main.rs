@@ -11,6 +11,7 @@ mod forker;
 mod go_exact;
 mod go_files;
 mod go_harm;
+mod go_leaks;
 mod go_reading;
 mod harm;
 mod host;

@@ -7,7 +7,7 @@ use leaktrace_common::go::{AllocCookie, VALUE_IN_RAX, depth, shape};
 use super::{
     AllocSite, Names, Shape,
     body::Body,
-    hands_out,
+    hands_out, is_slow_path,
     values::{self, Effects, Origin, Place},
 };
 use crate::binary::placement::CostClass;
@@ -29,7 +29,7 @@ pub fn choose(body: &Body<'_>, name_of: Names<'_>) -> Result<Vec<AllocSite>, Str
         size: values::kept(body, &mut effects, Register::RAX),
         kind: values::kept(body, &mut effects, Register::RBX),
         // Only slow paths have five arguments.
-        slot_bytes: match body.function.name.ends_with("SlowPath") {
+        slot_bytes: match is_slow_path(body.function.name) {
             true => values::kept(body, &mut effects, Register::RSI),
             false => vec![Vec::new(); body.steps.len()],
         },
@@ -143,6 +143,9 @@ fn cookie(
         .filter(|bytes| *bytes <= depth::BYTES)?;
     if step.frame_is_up {
         distance |= depth::FRAME_IS_UP;
+    }
+    if is_slow_path(body.function.name) {
+        distance |= depth::CALLER_IS_ALLOCATOR;
     }
     let (size, shape) = match Shape::of(body.function.name) {
         Shape::Tiny => (0, shape::TINY),

@@ -1,0 +1,81 @@
+//! Owns the proof that the ways in which services in Go leak are named at the line that makes what is kept.
+//! Must not know how the agent sees it.
+
+use std::{collections::BTreeMap, process::Command};
+
+use crate::harness::{
+    agent::Agent,
+    golang::{self, Link},
+    kernel,
+    stream::Process,
+    workload::Workload,
+};
+
+/// The text of the service, whose comments tell its leaks.
+const SERVICE: &str = include_str!("../workloads/go/leaks.go");
+
+/// How often it does each thing in a phase.
+const REQUESTS: u64 = 200;
+
+/// What connections that are kept for reuse and the last few of anything come to.
+const A_FEW: u64 = 40;
+
+/// The lines that a word stands before what they are called.
+fn marked(word: &str) -> BTreeMap<u64, &'static str> {
+    let lines = (1..).zip(SERVICE.lines());
+    let marks = lines.filter_map(|(line, text)| Some((line, text.split_once(word)?.1)));
+    let marks: BTreeMap<_, _> = marks.collect();
+    assert!(marks.len() > 4, "{word} {marks:?}");
+    marks
+}
+
+/// Live objects that have survived a collection, of each site whose stack goes through a line of the service.
+fn live_at(process: &Process, line: u64) -> Vec<u64> {
+    let is_there = |frame: &serde_json::Value| {
+        let file = frame["file"].as_str().unwrap_or_default();
+        file.ends_with("/leaks.go") && frame["line"].as_u64() == Some(line)
+    };
+    let through = process.sites.iter().filter(|site| {
+        let frames = site["stack"].as_array().unwrap();
+        frames.iter().any(is_there)
+    });
+    let survivors = through.filter(|site| site["gc_cycles_survived"].as_u64() > Some(0));
+    survivors
+        .map(|site| site["live_count"].as_u64().unwrap())
+        .collect()
+}
+
+/// Unclosed response bodies, forgotten cancel functions, blocked senders, a map that only grows and an array
+/// behind a small slice: each object of each is named at the line that makes it and has survived collections,
+/// and what is given up again is not there.
+#[test]
+fn leaks_of_a_service_are_named() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    for version in ["1.24.11", "1.27.3"] {
+        let program = golang::program(version, "leaks", Link::Plain);
+        let mut workload = Workload::run(&mut Command::new(program));
+        let agent = Agent::trace(&["--pid", &workload.pid_text()]);
+        workload.talk.phase();
+        let process = agent.interrupt().process(workload.pid());
+        assert_eq!(process.accuracy(), "exact", "{:#}", process.line);
+        for (line, leak) in marked("// LEAK: ") {
+            let counts = live_at(&process, line);
+            assert!(
+                counts.contains(&REQUESTS),
+                "{leak} in Go {version}: {counts:?}"
+            );
+        }
+        for (line, innocent) in marked("// INNOCENT: ") {
+            let counts = live_at(&process, line);
+            let all: u64 = counts.iter().sum();
+            assert!(all <= A_FEW, "{innocent} in Go {version}: {counts:?}");
+        }
+        workload.finish();
+    }
+}
