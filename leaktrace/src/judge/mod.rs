@@ -41,5 +41,9 @@ pub const RELEASE_SHARE: f64 = 0.3;
 /// Survivors must have risen at so many different times: one large block is no trend.
 pub const RISES_MIN: usize = 3;
 
+/// A site must gain this many times as many objects as are freed of those that are older than the trace,
+/// lest what comes only replaces what goes.
+pub const REPLACEMENT_FACTOR: f64 = 1.5;
+
 /// What rises by less than this many bytes in all that was observed is not called a leak.
 pub const GROWTH_BYTES_MIN: f64 = 1024.0;

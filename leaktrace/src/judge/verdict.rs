@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    CONFIDENCE_MIN, GROWTH_BYTES_MIN, LEVELLING_SHARE, OBSERVED_SECONDS_MIN, Point, RISES_MIN,
-    WARM_UP_SHARE,
+    CONFIDENCE_MIN, GROWTH_BYTES_MIN, LEVELLING_SHARE, OBSERVED_SECONDS_MIN, Point,
+    REPLACEMENT_FACTOR, RISES_MIN, WARM_UP_SHARE,
     releases::{self, Releases},
     trend::{POINTS_MIN, mann_kendall, slope_error, theil_sen},
 };
@@ -56,7 +56,7 @@ pub fn judge(times_s: &[f64], points: &[Point], circumstances: Circumstances) ->
     if verdict == Verdict::Growing && circumstances.untraced_frees_per_second > 0.0 {
         let frees = circumstances.untraced_frees_per_second;
         evidence.insert("untraced_frees_per_second", round(frees));
-        if course.count_slope < frees {
+        if course.count_slope < REPLACEMENT_FACTOR * frees {
             verdict = Verdict::Young;
         }
     }

@@ -23,3 +23,4 @@ mod sampling;
 mod servers;
 mod symbols;
 mod top;
+mod verdicts;

@@ -178,8 +178,8 @@ fn replacement_of_what_is_older_is_not_blamed() {
     let (times, points) = course(60, |t| 1_000.0 * t);
     for (frees, expected) in [
         (0.0, Verdict::Growing),
-        (9.0, Verdict::Growing),
-        (11.0, Verdict::Young),
+        (6.0, Verdict::Growing),
+        (10.0, Verdict::Young),
     ] {
         let circumstances = Circumstances {
             untraced_frees_per_second: frees,
