@@ -26,6 +26,10 @@ pub struct TraceConfig {
     pub format: Format,
     /// Where the report goes; `None` for stdout.
     pub output: Option<PathBuf>,
+    /// Whether text is in colours.
+    pub colour: Colour,
+    /// The file of what is not to be shown.
+    pub suppressions: Option<PathBuf>,
     /// Bytes of the ring between the probes and the agent; a power of two of pages.
     pub ring_bytes: u32,
     /// Mean bytes between samples; 0 records every allocation.
@@ -67,4 +71,39 @@ pub enum Format {
     Text,
     /// For programs: one object a line.
     Json,
+    /// For flame graph tools: one stack a line.
+    Folded,
+}
+
+impl Format {
+    /// Whether it shows the last report alone, with as many sites as there are.
+    #[must_use]
+    pub fn is_picture(self) -> bool {
+        !matches!(self, Self::Text | Self::Json)
+    }
+
+    /// Whether it is nothing for a terminal.
+    #[must_use]
+    pub fn is_binary(self) -> bool {
+        false
+    }
+
+    /// Sites listed of each process where nothing else is said: what a reader takes in, or what a
+    /// picture needs to be whole.
+    #[must_use]
+    pub fn default_top(self) -> usize {
+        if self.is_picture() { 1_000 } else { 10 }
+    }
+}
+
+/// Whether text is in colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Colour {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
 }

@@ -8,6 +8,7 @@ use leaktrace::{
     calibration,
     cli::{Cli, Command},
     host::doctor,
+    render,
     session::{self, Outcome},
     top,
 };
@@ -67,6 +68,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         ),
         Command::Top(args) => {
             runtime()?.block_on(top::run(args.into_config()?))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Render(args) => {
+            render::run(&args.into_config()?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::CalibrationTarget => {

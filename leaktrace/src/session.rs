@@ -1,11 +1,7 @@
 //! Owns one run of `leaktrace trace`: its beginning, its loop and its end.
 //! Must not know how options are typed or how the trace works inside.
 
-use std::{
-    fs::File,
-    io::{self, IsTerminal as _, Write},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use anyhow::Context as _;
 use leaktrace_common::policy::Policy;
@@ -16,16 +12,17 @@ use tokio::{
 };
 
 use crate::{
-    config::{Format, TraceConfig},
+    config::TraceConfig,
     host::clock::Clock,
     launch::{self, Launch},
     notify,
+    output::{Output, Wanted, forgive_closed_pipe},
     probes::Settings,
     report::{
-        json::JsonStream,
-        model::{End, Host, Report, Start, Verdict},
-        text::{self, Style},
+        model::{End, Host, Start},
+        suppressions::{Suppressions, has_leak, keep_top},
     },
+    saved,
     summary::View,
     tracer::Tracer,
 };
@@ -34,8 +31,9 @@ use crate::{
 /// probed and a new process looked at well within 100 ms.
 const TICK: Duration = Duration::from_millis(20);
 
-/// Width of the text where the terminal does not tell.
-const WIDTH_DEFAULT: usize = 100;
+/// Sites listed where more are looked at than are shown: a suppressed one must not take the place of
+/// another, and a leak must not hide below larger sites.
+const SITES_LOOKED_AT: usize = 4_096;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,65 +61,6 @@ impl Reason {
     }
 }
 
-/// Where reports go and in which form.
-struct Sink {
-    output: Box<dyn Write>,
-    format: Format,
-    stream: JsonStream,
-    style: Style,
-}
-
-impl Sink {
-    fn open(config: &TraceConfig, host: Host) -> anyhow::Result<Self> {
-        let is_terminal = config.output.is_none() && io::stdout().is_terminal();
-        let output: Box<dyn Write> = match &config.output {
-            Some(path) => Box::new(
-                File::create(path)
-                    .with_context(|| format!("cannot write to {}", path.display()))?,
-            ),
-            None => Box::new(io::stdout()),
-        };
-        let style = Style {
-            width: terminal_width().unwrap_or(WIDTH_DEFAULT),
-            colour: is_terminal && std::env::var_os("NO_COLOR").is_none(),
-            unicode: true,
-        };
-        Ok(Self {
-            output,
-            format: config.format,
-            stream: JsonStream::new(host),
-            style,
-        })
-    }
-
-    fn start(&mut self, start: &Start) -> io::Result<()> {
-        self.json(|stream, bytes| stream.start(start, bytes))
-    }
-
-    fn report(&mut self, report: &Report) -> io::Result<()> {
-        if self.format == Format::Text {
-            self.output
-                .write_all(text::render(report, &self.style).as_bytes())?;
-            return self.output.flush();
-        }
-        self.json(|stream, bytes| stream.report(report, bytes))
-    }
-
-    fn end(&mut self, end: &End) -> io::Result<()> {
-        self.json(|stream, bytes| stream.end(end, bytes))
-    }
-
-    fn json(&mut self, write: impl FnOnce(&JsonStream, &mut Vec<u8>)) -> io::Result<()> {
-        if self.format == Format::Json {
-            let mut bytes = Vec::new();
-            write(&self.stream, &mut bytes);
-            self.output.write_all(&bytes)?;
-            self.output.flush()?;
-        }
-        Ok(())
-    }
-}
-
 /// Traces until the duration is over, a signal comes or the targets are gone.
 ///
 /// # Errors
@@ -129,18 +68,15 @@ impl Sink {
 /// In one line that names the object and the remedy.
 pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     let stop = watch_signals()?;
-    let mut sink = Sink::open(&config, host())?;
-    let settings = Settings {
-        min_size: config.min_size,
-        max_size: config.max_size,
-        ring_bytes: config.ring_bytes,
-        // As many as the ring holds records of the smallest kind, to the nearest power of two.
-        lost_frees: (config.ring_bytes / 256).max(16),
-        is_governed: config.sample_bytes != 0 || config.max_overhead.is_some(),
-        policy: Policy::sampled(config.sample_bytes),
-        oracle_one_in: config.oracle.as_ref().map_or(0, |(_, one_in)| *one_in),
-    };
-    let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
+    let suppressions = saved::suppressions(config.suppressions.as_deref())?;
+    let mut output = Output::open(&Wanted {
+        format: config.format,
+        path: config.output.clone(),
+        colour: config.colour,
+        redraws: config.interval.is_some(),
+    })?;
+    let host = host();
+    let mut tracer = Tracer::new(config.targets.clone(), &settings(&config))?;
     tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
     tracer.calibrate(config.max_overhead)?;
     let mut launch = match config.targets.command.as_slice() {
@@ -157,7 +93,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         mode: "trace".to_owned(),
         options: config.told.clone(),
     };
-    if let Err(error) = sink.start(&start) {
+    if let Err(error) = output.start(&host, &start) {
         return closed_pipe(error);
     }
     announce(&tracer, launch.as_ref());
@@ -169,7 +105,9 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         config,
         tracer,
         launch,
-        sink,
+        host,
+        output,
+        suppressions,
         reports: 0,
         found_leak: false,
     };
@@ -186,9 +124,8 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         lost: run.tracer.total_losses()?,
         reason: reason.name().to_owned(),
     };
-    if let Err(error) = run.sink.end(&end) {
-        return closed_pipe(error);
-    }
+    let written = run.output.end(&run.host, &end);
+    forgive_closed_pipe(written.and_then(|()| run.output.finish()))?;
     Ok(if run.config.fail_on_leak && run.found_leak {
         Outcome::LeakFound
     } else {
@@ -196,12 +133,28 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     })
 }
 
+/// What the probes are told of what was asked for.
+fn settings(config: &TraceConfig) -> Settings {
+    Settings {
+        min_size: config.min_size,
+        max_size: config.max_size,
+        ring_bytes: config.ring_bytes,
+        // As many as the ring holds records of the smallest kind, to the nearest power of two.
+        lost_frees: (config.ring_bytes / 256).max(16),
+        is_governed: config.sample_bytes != 0 || config.max_overhead.is_some(),
+        policy: Policy::sampled(config.sample_bytes),
+        oracle_one_in: config.oracle.as_ref().map_or(0, |(_, one_in)| *one_in),
+    }
+}
+
 /// A run once everything is in place.
 struct Run {
     config: TraceConfig,
     tracer: Tracer,
     launch: Option<Launch>,
-    sink: Sink,
+    host: Host,
+    output: Output,
+    suppressions: Suppressions,
     reports: u32,
     found_leak: bool,
 }
@@ -226,7 +179,7 @@ impl Run {
                 }
                 () = sleep_until(next_report) => {
                     self.tracer.drain()?;
-                    self.report().await?;
+                    self.report(false).await?;
                     self.tracer.settle();
                     next_report += pause;
                 }
@@ -241,7 +194,7 @@ impl Run {
             }
         };
         self.tracer.drain()?;
-        self.report().await?;
+        self.report(true).await?;
         Ok(reason)
     }
 
@@ -265,20 +218,23 @@ impl Run {
         Ok(false)
     }
 
-    async fn report(&mut self) -> anyhow::Result<()> {
+    async fn report(&mut self, is_last: bool) -> anyhow::Result<()> {
         self.reports += 1;
+        let top = self.config.top;
+        let looks_further = self.config.fail_on_leak || !self.suppressions.is_empty();
         let view = View {
             min_age: self.config.min_age,
-            top: self.config.top,
+            top: if looks_further {
+                top.max(SITES_LOOKED_AT)
+            } else {
+                top
+            },
         };
-        let report = self.tracer.report(self.reports, view).await?;
-        self.found_leak |= report.processes.iter().any(|process| {
-            process
-                .sites
-                .iter()
-                .any(|site| site.verdict == Verdict::Growing)
-        });
-        self.sink.report(&report)?;
+        let mut report = self.tracer.report(self.reports, view).await?;
+        self.suppressions.apply(&mut report);
+        self.found_leak |= has_leak(&report);
+        keep_top(&mut report, top);
+        self.output.report(&self.host, report, is_last)?;
         Ok(())
     }
 }
@@ -335,13 +291,9 @@ pub(crate) fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
-/// Who reads no more has had enough: that is no error.
+/// A run that nobody reads is over and no error.
 fn closed_pipe(error: io::Error) -> anyhow::Result<Outcome> {
-    if error.kind() == io::ErrorKind::BrokenPipe {
-        Ok(Outcome::Done)
-    } else {
-        Err(anyhow::Error::new(error).context("failed to write the report"))
-    }
+    forgive_closed_pipe(Err(error)).map(|()| Outcome::Done)
 }
 
 /// Which machine this is.
@@ -360,10 +312,4 @@ fn kernel() -> String {
     nix::sys::utsname::uname()
         .map(|names| names.release().to_string_lossy().into_owned())
         .unwrap_or_default()
-}
-
-/// The width of the terminal that stdout is, if it is one.
-fn terminal_width() -> Option<usize> {
-    let (terminal_size::Width(width), _) = terminal_size::terminal_size()?;
-    Some(usize::from(width).max(40))
 }

@@ -1,14 +1,18 @@
 //! Owns the command line: which commands there are. Each has its options in a file of its own.
 //! Must not know how anything is done.
 
+mod forms;
+mod render;
 mod top;
 mod trace;
 mod values;
 
 use clap::{Parser, Subcommand};
 
+pub use forms::{ColourArg, FormatArg, ViewArg};
+pub use render::RenderArgs;
 pub use top::TopArgs;
-pub use trace::{FormatArg, TraceArgs};
+pub use trace::TraceArgs;
 
 /// Shows which code of which process allocates memory and does not give it back.
 ///
@@ -29,6 +33,8 @@ pub enum Command {
     Trace(Box<TraceArgs>),
     /// Watch processes grow on a live screen, and look into their sites and stacks.
     Top(TopArgs),
+    /// Show a saved stream in another form, on any machine.
+    Render(RenderArgs),
     /// Tell what this kernel and these privileges allow.
     Doctor,
     /// Be called by the agent that measures what a probe costs.

@@ -3,9 +3,10 @@
 
 use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use leaktrace_common::limits;
 
+use super::forms::{ColourArg, FormatArg};
 use super::values::{
     parse_duration, parse_glob, parse_interval, parse_ring_size, parse_sample_size, parse_share,
     parse_size,
@@ -73,11 +74,11 @@ pub struct TraceArgs {
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub max_overhead: Option<f64>,
 
-    /// List this many sites of each process.
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub top: usize,
+    /// List this many sites of each process [default: 10; 1000 in other forms than text and json].
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
 
-    /// The form of the report.
+    /// The form of the report; text and json come with every report, the others with the last.
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: FormatArg,
 
@@ -89,7 +90,20 @@ pub struct TraceArgs {
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Exit with 1 when a site is judged to be growing.
+    /// Leave out sites that this file suppresses, in LeakSanitizer's syntax (leak:PATTERN).
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Option<PathBuf>,
+
+    /// Whether text is in colours.
+    #[arg(
+        long,
+        visible_alias = "colour",
+        value_name = "WHEN",
+        default_value = "auto"
+    )]
+    pub color: ColourArg,
+
+    /// Exit with 1 when a site is judged to be growing that is not suppressed.
     #[arg(long)]
     pub fail_on_leak: bool,
 
@@ -107,20 +121,12 @@ pub struct TraceArgs {
     pub command: Vec<OsString>,
 }
 
-/// The form of a report.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum FormatArg {
-    /// For people.
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
-}
-
 impl TraceArgs {
     /// What was typed, as what it means.
     #[must_use]
     pub fn into_config(self) -> TraceConfig {
         let told = self.told();
+        let top = self.sites();
         TraceConfig {
             targets: Targets {
                 pids: self.pid,
@@ -132,12 +138,11 @@ impl TraceArgs {
             min_age: self.min_age,
             min_size: self.min_size,
             max_size: self.max_size.unwrap_or(u64::MAX),
-            top: self.top,
-            format: match self.format {
-                FormatArg::Text => Format::Text,
-                FormatArg::Json => Format::Json,
-            },
+            top,
+            format: self.format.into(),
             output: self.output,
+            colour: self.color.into(),
+            suppressions: self.suppressions,
             ring_bytes: self.ring_size,
             sample_bytes: self.sample_bytes,
             max_overhead: self.max_overhead,
@@ -149,11 +154,15 @@ impl TraceArgs {
         }
     }
 
+    fn sites(&self) -> usize {
+        self.top.unwrap_or(Format::from(self.format).default_top())
+    }
+
     fn told(&self) -> BTreeMap<&'static str, String> {
         let mut told = BTreeMap::from([
             ("min_age", format!("{:?}", self.min_age)),
             ("min_size", self.min_size.to_string()),
-            ("top", self.top.to_string()),
+            ("top", self.sites().to_string()),
             ("sample_bytes", self.sample_bytes.to_string()),
             ("ring_size", self.ring_size.to_string()),
         ]);
@@ -186,6 +195,9 @@ impl TraceArgs {
         }
         if let Some(share) = self.max_overhead {
             told.insert("max_overhead", share.to_string());
+        }
+        if let Some(path) = &self.suppressions {
+            told.insert("suppressions", path.display().to_string());
         }
         if let Some(size) = self.max_size {
             told.insert("max_size", size.to_string());

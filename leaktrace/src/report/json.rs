@@ -22,7 +22,7 @@ use super::units::rfc3339;
 
 /// The name of this form of the stream; `schema/leaktrace-1.schema.json` is
 /// its definition. A change that old readers would not survive takes a new one.
-const SCHEMA: &str = "leaktrace/1";
+pub(super) const SCHEMA: &str = "leaktrace/1";
 
 /// A line with its newline stays below this: rsyslog cuts at 8 KiB.
 const LINE_BYTES: usize = 8192;

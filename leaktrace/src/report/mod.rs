@@ -1,13 +1,20 @@
-//! Owns the report: its model, and what each sink makes of it.
+//! Owns the report: its model, what each sink makes of it, and the reading of what a sink has made.
 //! Must not know the kernel, files, clocks or how any figure came about.
 
+pub mod folded;
+pub mod history;
 pub mod json;
 pub mod metrics;
 pub mod model;
+pub mod read;
+pub mod sink;
+pub mod snapshot;
+pub mod suppressions;
 pub mod text;
 
 pub(crate) mod escape;
 pub(crate) mod units;
+mod words;
 
 #[cfg(test)]
 mod golden;

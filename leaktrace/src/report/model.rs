@@ -11,7 +11,7 @@ pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
 
 /// What tells one machine from another in a stream that many machines feed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Host {
     /// The node name, as `uname -n` tells.
     pub name: String,

@@ -55,6 +55,7 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report, process: &Process) {
     figures(page, report, process);
     identity(page, process);
     trust(page, process);
+    suppressed(page, process);
     let held = Held::of(process);
     // Sites without a share in what is held would only be noise.
     if held.count == 0 || !process.has_figures() {
@@ -275,15 +276,46 @@ fn uncovered(page: &Page<'_>, process: &Process) -> String {
     }
 }
 
+/// What suppressions hide, each with what it holds.
+fn suppressed(page: &mut Page<'_>, process: &Process) {
+    const TOLD: usize = 8;
+    for hidden in process.suppressed.iter().take(TOLD) {
+        let text = format!(
+            "suppressed: {} in {} at {} (leak:{})",
+            units::bytes(hidden.live_bytes),
+            page.counted(hidden.live_count, "object"),
+            page.counted(hidden.site_count, "site"),
+            page.foreign(&hidden.pattern),
+        );
+        page.prose(INDENT, INDENT + 2, Tone::Dim, &text);
+    }
+    let more = process.suppressed.len().saturating_sub(TOLD) as u64;
+    if more > 0 {
+        let patterns = page.counted(more, "more pattern");
+        let verb = if more == 1 { "hides" } else { "hide" };
+        page.prose(
+            INDENT,
+            INDENT + 2,
+            Tone::Dim,
+            &format!("{patterns} {verb} sites"),
+        );
+    }
+}
+
 /// What the sites that are not listed hold.
 fn remainder(page: &mut Page<'_>, process: &Process, held: Held) {
     let listed: u64 = process.sites.iter().fold(0, |sum, site| {
         Held::of_site(process, site).bytes.saturating_add(sum)
     });
-    let rest = held.bytes.saturating_sub(listed);
+    // Of what is suppressed only live bytes are told, which is what counts once it has exited.
+    let hidden = process.suppressed.iter().map(|it| it.live_bytes);
+    let hidden: u64 = hidden.fold(0, u64::saturating_add);
+    let rest = held.bytes.saturating_sub(listed).saturating_sub(hidden);
+    let hidden_sites = process.suppressed.iter().map(|it| it.site_count);
     let more = process
         .site_count
-        .saturating_sub(process.sites.len() as u64);
+        .saturating_sub(process.sites.len() as u64)
+        .saturating_sub(hidden_sites.fold(0, u64::saturating_add));
     // Sites whose blocks are all young hold nothing that counts here.
     if more > 0 && rest > 0 {
         page.gap();

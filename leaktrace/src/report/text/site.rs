@@ -5,7 +5,7 @@ use super::fit::{Cut, cells};
 use super::page::{Page, Span, Tone, unbroken};
 use super::process::{Held, growth, tone};
 use crate::report::model::{Frame, Process, Site, Verdict};
-use crate::report::units;
+use crate::report::{units, words};
 
 /// Cells of the bar that shows a site's share of its process.
 const BAR_CELLS: usize = 10;
@@ -47,7 +47,20 @@ pub(super) fn write(page: &mut Page<'_>, process: &Process, rank: usize, site: &
         separator,
         figures(page, process, site, held),
     );
+    reasons(page, process, site);
     stack(page, site);
+}
+
+/// The figures behind the verdict, where it says more than that it is early.
+fn reasons(page: &mut Page<'_>, process: &Process, site: &Site) {
+    let is_early =
+        site.verdict == Verdict::Young && !site.evidence.contains_key("untraced_frees_per_second");
+    if is_early || !has_verdict(process, site) {
+        return;
+    }
+    if let Some(said) = words::evidence(site.verdict, &site.evidence) {
+        page.prose(STACK_AT, STACK_AT + 2, Tone::Plain, &page.foreign(&said));
+    }
 }
 
 /// Bytes, count, mean size, age and verdict.
