@@ -182,6 +182,15 @@ fn module(mapping: &Mapping, found: &FrameSections) -> Option<Module<Vec<u8>>> {
     ))
 }
 
+/// A stack of which framehop has only the beginning.
+#[derive(Debug)]
+pub struct Longer {
+    /// All frames.
+    pub ours: Vec<u64>,
+    /// How many of them framehop has.
+    pub theirs: usize,
+}
+
 /// How many stacks compared how.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -190,7 +199,7 @@ pub struct Tally {
     /// The same as far as the copied part of the stack goes.
     pub cut: usize,
     /// Ours has all of framehop's frames and goes on, where framehop gives up: from C's stack to a goroutine's.
-    pub longer: usize,
+    pub longer: Vec<Longer>,
     /// Ours ends at a rule that the tables cannot hold, and says so.
     pub bad_rule: usize,
     /// Neither.
@@ -216,10 +225,12 @@ impl Tally {
             if *ours == expected.frames {
                 tally.equal += 1;
             } else if is_prefix && expected.is_cut && walked.slice.len() <= ORACLE_SLICE_BYTES {
-                // Beyond the copied part, or where C's stack is left for a goroutine's.
                 tally.cut += 1;
             } else if is_prefix {
-                tally.longer += 1;
+                tally.longer.push(Longer {
+                    ours: ours.clone(),
+                    theirs: expected.frames.len(),
+                });
             } else if walked.end == StackEnd::BadRule && expected.frames.starts_with(ours) {
                 tally.bad_rule += 1;
             } else {
