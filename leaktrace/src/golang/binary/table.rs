@@ -84,16 +84,15 @@ pub struct PcTable<'d> {
     text_start_svma: u64,
 }
 
-/// Where a table's header stands in a file. Linkers align it, but not always in a section of its own.
+/// Where a table's header stands in a file; every word is compared. Linkers align it, not always in its own section.
 pub(super) fn find_header(bytes: &[u8]) -> Option<usize> {
     /// Alignment of `runtime.pclntab`.
     const STEP: usize = 8;
+    let [newer, older] = MAGICS.map(|(magic, _)| u64::from_ne_bytes(magic));
     let words = bytes.as_chunks::<STEP>().0.iter().enumerate();
-    let mut hits = words.filter(|(_, word)| MAGICS.iter().any(|(magic, _)| magic == *word));
-    hits.find_map(|(index, _)| {
-        let at = index * STEP;
-        header(&bytes[at..]).map(|_| at)
-    })
+    let words = words.map(|(index, word)| (index * STEP, u64::from_ne_bytes(*word)));
+    let mut hits = words.filter(|(_, word)| *word == newer || *word == older);
+    hits.find_map(|(at, _)| header(&bytes[at..]).map(|_| at))
 }
 
 /// How many bytes the table has, where moduledata tells; a copy of more would be wasted.

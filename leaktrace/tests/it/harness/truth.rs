@@ -62,7 +62,7 @@ fn assert_live_but(hidden: &[&str], process: &Process, truths: &[Truth]) {
         .map(|it| (it.function.clone(), (it.live_count, it.live_bytes)));
     let expected = sums(hidden, of_truths);
     let reported = sums(hidden, process.by_function().into_iter());
-    assert_eq!(reported, expected, "{}", process.line);
+    assert_eq!(reported, expected, "{}\n{:#?}", process.line, process.sites);
     let total = expected
         .values()
         .fold((0, 0), |sum, live| (sum.0 + live.0, sum.1 + live.1));
