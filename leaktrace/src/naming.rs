@@ -8,12 +8,13 @@ use crate::{
     modules::{ModuleId, Modules},
     report::model::Frame,
     stacks::{Place, Stack, site_id},
-    symbolize::{Request, Symbolizer},
+    symbolize::{Request, Symbolizer, go},
 };
 
 /// Functions at which a stack is whole although its chain of frame pointers goes on into nowhere:
 /// what calls them keeps no frame pointer.
-const ROOTS: [&str; 6] = [
+const ROOTS: [&str; 7] = [
+    "runtime.goexit",
     "main",
     "_start",
     "start_thread",
@@ -107,6 +108,7 @@ impl Names {
         } else {
             stack.end.reason().map(str::to_owned)
         };
+        go::trim(&mut frames);
         (frames, why)
     }
 }

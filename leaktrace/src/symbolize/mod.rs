@@ -2,6 +2,7 @@
 //! Must not know processes, stacks or reports beyond the frame.
 
 mod demangle;
+pub mod go;
 mod image;
 mod perf_map;
 mod worker;

@@ -15,11 +15,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     Request, bare,
     demangle::{demangle, printable},
+    go,
     image::Image,
     perf_map::PerfMap,
     unresolved,
 };
-use crate::{modules::ModuleId, report::model::Frame};
+use crate::{golang::binary::PcTable, modules::ModuleId, report::model::Frame};
 
 /// As many modules as blazesym holds parsed, each with up to two descriptors; a
 /// report touches some dozen modules.
@@ -67,6 +68,8 @@ enum Opened {
 pub(super) struct Worker {
     symbolizer: Symbolizer,
     modules: FxHashMap<ModuleId, Opened>,
+    /// The function tables of those that are Go programs.
+    go_tables: FxHashMap<ModuleId, PcTable<'static>>,
     images: usize,
     copied_bytes: u64,
     /// The agent's memory when blazesym held nothing.
@@ -84,6 +87,7 @@ impl Default for Worker {
         Self {
             symbolizer: new_symbolizer(),
             modules: FxHashMap::default(),
+            go_tables: FxHashMap::default(),
             images: 0,
             copied_bytes: 0,
             resident_before: resident_bytes(),
@@ -167,6 +171,12 @@ impl Worker {
         let Some(svma) = image.svma(request.lookup_offset()) else {
             return vec![unresolved(request, "no code at this offset")];
         };
+        if let Some(table) = self.go_tables.get(&request.module.id) {
+            let frames = go::frames(table, request, svma);
+            if !frames.is_empty() {
+                return frames;
+            }
+        }
         let mut reason = "no symbols";
         for source in &image.sources {
             let mut elf = Elf::new(source.path());
@@ -223,6 +233,10 @@ impl Worker {
         }
         match Image::prepare(module) {
             Ok(image) => {
+                if let Some(table) = go::read_table(module) {
+                    self.copied_bytes += table.size_bytes() as u64;
+                    self.go_tables.insert(module.id, table);
+                }
                 let megabytes = image.debug_bytes() >> 20;
                 if megabytes >= TOLD_MEGABYTES_MIN && std::io::stderr().is_terminal() {
                     eprintln!(
@@ -248,6 +262,7 @@ impl Worker {
     fn forget(&mut self) {
         self.symbolizer = new_symbolizer();
         self.modules.clear();
+        self.go_tables.clear();
         self.images = 0;
         self.copied_bytes = 0;
         self.resident_before = resident_bytes();

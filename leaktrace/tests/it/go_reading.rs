@@ -11,6 +11,8 @@ use leaktrace::{
         program::{GoProcess, GoProgram},
     },
     host::maps::read_maps,
+    modules::Modules,
+    symbolize::{Request, Symbolizer},
 };
 
 use crate::harness::{
@@ -192,5 +194,40 @@ fn symbols_are_those_of_addr2line() {
             .find(|(ours, theirs)| ours != theirs && !(*ours == ":-1" && theirs.starts_with(":-")));
         assert_eq!(differ, None, "Go {version}, {link:?}");
         assert_eq!(ours.lines().count(), theirs.lines().count());
+    }
+}
+
+/// A stack of a stripped program is named, with file and line, as a report names it.
+#[test]
+fn stripped_programs_have_names() {
+    if !golang::is_there(|| ()) {
+        return;
+    }
+    let symbolizer = Symbolizer::spawn().unwrap();
+    let mut modules = Modules::default();
+    for (version, link) in [("1.22.10", Link::StrippedPie), ("1.26.6", Link::Stripped)] {
+        let path = golang::program(version, "waiting", link);
+        let workload = Workload::run(&mut Command::new(&path));
+        let process = open(workload.pid(), &path);
+        let functions = process.program.table.functions();
+        let send = functions
+            .into_iter()
+            .find(|it| it.name == "main.send")
+            .unwrap();
+        let maps = read_maps(workload.pid()).unwrap();
+        let mapping = maps.iter().find(|it| Path::new(&it.path) == path).unwrap();
+        let module = modules.resolve(workload.pid(), mapping);
+        let request = Request {
+            module: Arc::clone(modules.get(module)),
+            file_offset: process.program.file_offset_of(send.entry_svma) + 1,
+            is_return_address: true,
+        };
+        let frames = symbolizer.symbolize_blocking(vec![request]).swap_remove(0);
+        let frame = frames.last().unwrap();
+        assert_eq!(frame.function.as_deref(), Some("main.send"), "Go {version}");
+        let file = frame.file.as_deref().unwrap();
+        assert!(file.ends_with("workloads/go/waiting.go"), "{file}");
+        assert!(frame.line.is_some_and(|line| line > 1), "{frame:?}");
+        workload.finish();
     }
 }
