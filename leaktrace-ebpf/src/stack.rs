@@ -119,8 +119,12 @@ fn identify_and_send(scratch: &mut Scratch, end: StackEnd, image: u32) -> u64 {
     record.time_ns = emit::now_ns();
     record.frame_count = frame_count as u32;
     record.end = end as u32;
-    let length = STACK_PREFIX_BYTES + frame_count * size_of::<u64>();
-    // SAFETY: `length` is at most the record's size, since `frame_count` is at most its frames.
+    // Read back, so that the bound is checked on the very register that becomes the length: the
+    // verifier of Linux 6.1 loses it where the compiler keeps the number in two places.
+    // SAFETY: the field was written just above.
+    let sent = unsafe { (&raw const record.frame_count).read_volatile() } as usize;
+    let length = STACK_PREFIX_BYTES + sent.min(STACK_FRAMES_MAX) * size_of::<u64>();
+    // SAFETY: `length` is at most the record's size, since `sent` is capped at its frames.
     let bytes =
         unsafe { core::slice::from_raw_parts(core::ptr::from_ref(record).cast::<u8>(), length) };
     // Sent first and remembered after: a stack that could not be sent is tried again next time.
