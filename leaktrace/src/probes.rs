@@ -9,14 +9,14 @@ mod unwind;
 
 use std::{fs::File, num::NonZeroU32, os::fd::AsRawFd as _, path::PathBuf, sync::mpsc, thread};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{
-        ProgramError, TracePoint, UProbe,
+        ProgramError, ProgramType, TracePoint, UProbe,
         uprobe::{UProbeAttachPoint, UProbeLink, UProbeLinkId, UProbeScope},
     },
-    sys::{UProbeMultiFeature, is_uprobe_multi_supported},
+    sys::{BpfHelper, UProbeMultiFeature, is_helper_supported, is_uprobe_multi_supported},
 };
 use leaktrace_common::{call::Call, config::ProbeConfig, limits, policy::Policy};
 
@@ -156,6 +156,13 @@ impl Probes {
     }
 
     fn load_object(config: &ProbeConfig, settings: &Settings) -> anyhow::Result<Self> {
+        // Without it the verifier's refusal would be pages long and name no remedy. Where the
+        // question itself is denied, the load tells it better.
+        let cookie =
+            is_helper_supported(ProgramType::KProbe, BpfHelper::BPF_FUNC_get_attach_cookie);
+        if matches!(cookie, Ok(false)) {
+            bail!("this kernel's probes have no attach cookie; remedy: Linux 5.15 or later");
+        }
         let is_multi = is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter)
             .context("failed to ask the kernel for uprobe_multi")?;
         let ebpf = EbpfLoader::new()

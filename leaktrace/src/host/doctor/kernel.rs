@@ -135,8 +135,8 @@ fn attach_cookie() -> Check {
     match (is_perf_link_supported(), helper) {
         (Ok(true), Ok(true)) => Check::ok(NAME, "linked a perf event, and the helper is there"),
         (Ok(_), Ok(_)) => {
-            let what = "this kernel has none, so probes cannot share a program";
-            Check::degraded(NAME, what, "Linux 5.15 or later")
+            let what = "this kernel has none, and the probes need it to tell calls apart";
+            Check::refused(NAME, what, "Linux 5.15 or later")
         }
         (Err(error), _) => Check::degraded(NAME, refusal(&error), MORE_RIGHTS),
         (_, Err(error)) => Check::degraded(NAME, cause(&error), MORE_RIGHTS),
