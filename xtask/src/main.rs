@@ -17,6 +17,7 @@ mod setup;
 mod test;
 mod tidy;
 mod toolchain;
+mod vm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -95,6 +96,12 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Run the agent on other kernels, emulated by QEMU: all of them, or those named.
+    Vm {
+        /// Which ones.
+        #[arg(value_parser = PossibleValuesParser::new(vm::names()))]
+        kernels: Vec<String>,
+    },
     /// Check the house rules that no compiler checks.
     Tidy,
 }
@@ -148,6 +155,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Fuzz { name, seconds } => {
             fuzz::run(&Tools::ensure()?, name.as_deref(), seconds)?;
         }
+        Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,179 @@
+//! Owns the kernel matrix: the release agent on other kernels, in QEMU, which emulates.
+//! Must not know what is tested inside a guest.
+
+mod kernels;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::kernels::Kernel;
+pub use self::kernels::names;
+use crate::agent::{self, Profile};
+use crate::setup::Tools;
+use crate::toolchain;
+
+/// What runs as the guest's first process.
+const INIT: &str = include_str!("vm/init.sh");
+
+/// A guest takes 10 to 30 s; one that hangs is ended.
+const PATIENCE_SECONDS: &str = "180";
+
+/// The programs that this needs, and Debian's packages with them.
+const NEEDED: [(&str, &str); 3] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("busybox", "busybox-static"),
+    ("cpio", "cpio"),
+];
+
+/// Boots each kernel that was named, or all, and tells what came out.
+///
+/// # Errors
+/// Fails, with the remedy, where a program is missing, or a kernel cannot be fetched or booted.
+pub fn run(tools: &Tools, chosen: &[String]) -> Result<ExitCode> {
+    for (program, package) in NEEDED {
+        if !toolchain::is_in_path(program) {
+            bail!("no {program} in PATH: install it (Debian: apt-get install {package})");
+        }
+    }
+    let agent = agent::build(tools, Profile::Release)?;
+    let scratch = toolchain::target_dir().join("vm");
+    let initramfs = pack(&agent, &scratch)?;
+    let mut is_well = true;
+    for kernel in kernels::choose(chosen) {
+        eprintln!("xtask: booting Linux {}", kernel.name);
+        is_well &= boot(kernel, &kernels::fetch(kernel)?, &initramfs)?;
+    }
+    Ok(if is_well {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Makes the one initramfs: busybox, the agent, and a program with the C library that it needs.
+fn pack(agent: &Path, scratch: &Path) -> Result<PathBuf> {
+    let root = scratch.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root).with_context(|| format!("failed to empty {}", root.display()))?;
+    }
+    for dir in ["bin", "proc", "sys", "dev", "tmp", "lib", "lib64"] {
+        let dir = root.join(dir);
+        fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
+    }
+    let busybox = which("busybox")?;
+    place(&busybox, &root.join("bin/busybox"))?;
+    place(agent, &root.join("bin/leaktrace"))?;
+    let init = root.join("init");
+    fs::write(&init, INIT).context("failed to write the guest's init")?;
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
+        .context("failed to make the guest's init executable")?;
+    let holder = root.join("bin/holder");
+    let mut cc = Command::new("cc");
+    cc.current_dir(toolchain::workspace_dir())
+        .args(["-O1", "-g", "-fno-omit-frame-pointer", "-o"])
+        .arg(&holder)
+        .arg("xtask/src/vm/holder.c");
+    toolchain::scrub(&mut cc);
+    agent::run(&mut cc)?;
+    for library in libraries(&holder)? {
+        let within = library.strip_prefix("/").unwrap_or(&library);
+        place(&library, &root.join(within))?;
+    }
+    let initramfs = scratch.join("initramfs.gz");
+    let mut archive = Command::new("sh");
+    archive
+        .args(["-ec", "find . | cpio -o -H newc --quiet | gzip -1 >\"$0\""])
+        .arg(&initramfs)
+        .current_dir(&root);
+    agent::run(&mut archive).context("failed to pack the initramfs")?;
+    Ok(initramfs)
+}
+
+/// What a program maps when it starts, the loader too.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = toolchain::stdout_of(Command::new("ldd").arg(program))?;
+    let paths = listed
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+fn which(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+        .with_context(|| format!("no {program} in PATH: install it"))
+}
+
+/// Copies a file, whatever links lead to it.
+fn place(from: &Path, to: &Path) -> Result<()> {
+    let describe = || format!("failed to copy {} to {}", from.display(), to.display());
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir).with_context(describe)?;
+    }
+    fs::copy(from, to).map(drop).with_context(describe)
+}
+
+/// Boots one kernel; its console is shown, and the verdict is on it.
+fn boot(kernel: &Kernel, image: &Path, initramfs: &Path) -> Result<bool> {
+    let mut qemu = Command::new("timeout");
+    qemu.args([PATIENCE_SECONDS, "qemu-system-x86_64"])
+        // Emulated always: a KVM that opens may still be unable to run a stock kernel.
+        .args(["-accel", "tcg", "-cpu", "max", "-m", "1024M", "-smp", "1"])
+        .args(["-nodefaults", "-no-user-config", "-nographic"])
+        .args(["-serial", "stdio", "-monitor", "none", "-no-reboot"])
+        .arg("-kernel")
+        .arg(image)
+        .arg("-initrd")
+        .arg(initramfs)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 panic=-1 quiet expect={}",
+            kernel.expected
+        ))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let output = qemu.output().context("failed to run qemu-system-x86_64")?;
+    let console = String::from_utf8_lossy(&output.stdout);
+    for line in console.lines().filter(|line| !line.contains('\u{1b}')) {
+        println!("{}: {}", kernel.name, line.trim_end());
+    }
+    match verdict(&console) {
+        Some((passed, failed)) => Ok(passed > 0 && failed == 0),
+        None => {
+            println!("{}: no verdict ({})", kernel.name, output.status);
+            Ok(false)
+        }
+    }
+}
+
+/// How many checks held and how many did not, where the guest came to its end.
+fn verdict(console: &str) -> Option<(u32, u32)> {
+    let line = console
+        .lines()
+        .find_map(|line| line.strip_prefix("verdict: "))?;
+    let (passed, failed) = line.trim_end().split_once(" passed, ")?;
+    let failed = failed.strip_suffix(" failed")?;
+    Some((passed.parse().ok()?, failed.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::verdict;
+
+    /// Only a guest that came to its last line has a verdict: one that panics or hangs has none.
+    #[test]
+    fn the_console_tells_the_verdict() {
+        assert_eq!(
+            verdict("ok\r\nverdict: 9 passed, 1 failed\r\n"),
+            Some((9, 1))
+        );
+        assert_eq!(verdict("Kernel panic - not syncing\r\n"), None);
+        assert_eq!(verdict("verdict: 9 pas"), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Owns which kernels are tested, and how they come from Debian's mirror without being installed.
+//! Must not know how they are booted.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{agent, cache, toolchain};
+
+/// A kernel of the matrix.
+pub struct Kernel {
+    /// Its version.
+    pub name: &'static str,
+    /// The release of Debian that has it.
+    suite: &'static str,
+    /// What the agent does there: `multi`, `perf` (how it attaches), or `refusal`.
+    pub expected: &'static str,
+}
+
+/// One before attach cookies, one before `uprobe_multi`, one with both.
+const KERNELS: [Kernel; 3] = [
+    Kernel {
+        name: "5.10",
+        suite: "bullseye",
+        expected: "refusal",
+    },
+    Kernel {
+        name: "6.1",
+        suite: "bookworm",
+        expected: "perf",
+    },
+    Kernel {
+        name: "6.12",
+        suite: "trixie",
+        expected: "multi",
+    },
+];
+
+/// The package that depends on the suite's present kernel for virtual machines.
+const NEWEST: &str = "linux-image-cloud-amd64";
+
+/// What can be asked for.
+pub fn names() -> Vec<&'static str> {
+    KERNELS.iter().map(|kernel| kernel.name).collect()
+}
+
+/// Those that were named; all where none was.
+pub fn choose(chosen: &[String]) -> impl Iterator<Item = &'static Kernel> {
+    KERNELS
+        .iter()
+        .filter(move |kernel| chosen.is_empty() || chosen.iter().any(|name| name == kernel.name))
+}
+
+/// The kernel's image, fetched once into the cache.
+///
+/// # Errors
+/// Fails, with the remedy, where apt knows no mirror or the mirror refuses.
+pub fn fetch(kernel: &Kernel) -> Result<PathBuf> {
+    let cache = cache::dir()?;
+    let home = cache.join(format!("linux-{}", kernel.name));
+    if let Some(image) = image_in(&home) {
+        return Ok(image);
+    }
+    let _lock = cache::lock(&cache)?;
+    if let Some(image) = image_in(&home) {
+        return Ok(image);
+    }
+    let staging = cache::staging_dir(&cache)?;
+    download(kernel, &staging).with_context(|| format!("failed to fetch Linux {}", kernel.name))?;
+    cache::publish(&staging, &home)?;
+    image_in(&home).with_context(|| format!("no kernel below {}: delete it", home.display()))
+}
+
+fn image_in(home: &Path) -> Option<PathBuf> {
+    let entries = fs::read_dir(home.join("boot")).ok()?.flatten();
+    let mut paths = entries.map(|entry| entry.path());
+    paths.find(|path| {
+        let name = path.file_name().unwrap_or_default();
+        name.to_string_lossy().starts_with("vmlinuz-")
+    })
+}
+
+/// Asks apt with a configuration of its own: the machine's stays as it is.
+fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
+    let mirror = mirror()?;
+    let apt_root = staging.join("apt");
+    for dir in ["lists/partial", "archives/partial"] {
+        fs::create_dir_all(apt_root.join(dir)).context("failed to create a root for apt")?;
+    }
+    let root = apt_root.display();
+    let write = |name: &str, text: String| {
+        fs::write(apt_root.join(name), text).with_context(|| format!("failed to write {name}"))
+    };
+    write("status", String::new())?;
+    write(
+        "sources.list",
+        format!("deb {mirror} {} main\n", kernel.suite),
+    )?;
+    write(
+        "apt.conf",
+        format!(
+            "Dir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
+             Dir::Cache \"{root}\";\nDir::Etc::SourceList \"{root}/sources.list\";\n\
+             Dir::Etc::SourceParts \"/dev/null\";\nAcquire::Languages \"none\";\n\
+             APT::Sandbox::User \"root\";\n"
+        ),
+    )?;
+    let apt = |program: &str| {
+        let mut apt = Command::new(program);
+        apt.env("APT_CONFIG", apt_root.join("apt.conf"))
+            .current_dir(staging);
+        toolchain::scrub(&mut apt);
+        apt
+    };
+    agent::run(apt("apt-get").args(["update", "-qq"]))?;
+    let depends = toolchain::stdout_of(apt("apt-cache").args(["depends", NEWEST]))?;
+    let package = depends
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Depends: "))
+        .with_context(|| format!("{NEWEST} depends on nothing"))?;
+    agent::run(apt("apt-get").args(["download", "-qq", package]))?;
+    let debs = fs::read_dir(staging).context("failed to list what apt brought")?;
+    let mut debs = debs.flatten().map(|entry| entry.path());
+    let deb = debs
+        .find(|path| path.extension().is_some_and(|it| it == "deb"))
+        .context("apt brought no package")?;
+    agent::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(staging))?;
+    fs::remove_file(&deb).context("failed to remove the unpacked package")?;
+    fs::remove_dir_all(&apt_root).context("failed to remove apt's root")
+}
+
+/// The mirror that this machine's apt uses for Debian itself.
+fn mirror() -> Result<String> {
+    let format = "$(SITE) $(URI) $(ORIGIN)";
+    let targets =
+        toolchain::stdout_of(Command::new("apt-get").args(["indextargets", "--format", format]))?;
+    let found = targets.lines().find_map(|line| {
+        let (site, rest) = line.split_once(' ')?;
+        (rest.ends_with(" Debian") && rest.contains("/dists/") && site.ends_with("/debian"))
+            .then(|| site.to_owned())
+    });
+    let Some(site) = found else {
+        bail!("apt knows no mirror of Debian: run apt-get update on a Debian machine");
+    };
+    Ok(site)
+}
