@@ -7,7 +7,7 @@ use leaktrace_common::call::Call;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    judge::{Circumstances, Judgement, Point, ProcessCourse, has_risen, judge},
+    judge::{Circumstances, Judgement, Point, ProcessCourse, judge, rise},
     ledger::{AGE_CLASSES_SECONDS, ProcessLedger, SiteAges, SiteTotals},
     report::model::{AgeBucket, Counts, Course, Verdict},
     stacks::{Stack, Stacks},
@@ -15,7 +15,7 @@ use crate::{
 
 /// Sites of one process that are judged beyond those that are listed: those that rose the most. A
 /// verdict takes about a fifth of a millisecond.
-const JUDGED_MAX: usize = 128;
+const JUDGED_MAX: usize = 64;
 
 /// What a process's sites are judged by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -159,11 +159,10 @@ fn judge_risen(sites: &mut [SiteSummary], grounds: Grounds<'_>) -> Judgement {
         .enumerate()
         .filter_map(|(index, site)| {
             let points = course.sum(&site.numbers)?;
-            let bytes = points.last()?.old_bytes;
-            has_risen(&points).then_some((bytes, index, points))
+            Some((rise(&points)?, index, points))
         })
         .collect();
-    risen.sort_by_key(|(bytes, ..)| std::cmp::Reverse(*bytes));
+    risen.sort_by_key(|(rise, ..)| std::cmp::Reverse(*rise));
     for (_, index, points) in risen.iter().take(JUDGED_MAX) {
         let judgement = judge(course.times_s(), points, grounds.circumstances);
         if judgement.verdict == Verdict::Growing {

@@ -85,6 +85,9 @@ impl ProcessCourse {
         self.untraced_frees.push(process.anomalies().frees_untraced);
         let mut total = Point::default();
         for (number, site) in process.sites().iter().enumerate() {
+            if site.live_count() == 0 && !self.sites.contains_key(&(number as u32)) {
+                continue;
+            }
             let old = site.born_before(match site.call {
                 Some(Call::Mallocgc) => go_horizon_us,
                 _ => horizon_us,

@@ -17,7 +17,7 @@ mod verdict;
 
 pub use course::{POINTS_MAX, Point, ProcessCourse, SITES_MAX};
 pub use trend::{Trend, mann_kendall, theil_sen};
-pub use verdict::{Circumstances, Judgement, has_risen, judge};
+pub use verdict::{Circumstances, Judgement, judge, rise};
 
 /// No verdict before a site was watched for so long, in seconds.
 pub const OBSERVED_SECONDS_MIN: f64 = 15.0;

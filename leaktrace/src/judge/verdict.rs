@@ -43,6 +43,11 @@ pub fn judge(times_s: &[f64], points: &[Point], circumstances: Circumstances) ->
     if observed_s < OBSERVED_SECONDS_MIN || points.len() < POINTS_MIN {
         return judgement;
     }
+    if rise(points).is_none() {
+        // It cannot be growing, and most sites are so: their trend is not worth the work.
+        judge_level(points, observed_s, &mut judgement);
+        return judgement;
+    }
     let course = Course::new(times, points);
     evidence.insert("survivor_bytes", course.level);
     evidence.insert("growth_bytes", course.growth());
@@ -79,12 +84,23 @@ impl Judgement {
     }
 }
 
-/// Whether a course rose at all by what would make it a leak, so that a closer look is worth it.
+/// Judges a course that has not risen.
+fn judge_level(points: &[Point], observed_s: f64, judgement: &mut Judgement) {
+    let level = points.last().map_or(0, |it| it.old_bytes) as f64;
+    let origin = points.first().map_or(0, |it| it.old_bytes) as f64;
+    judgement.evidence.insert("survivor_bytes", level);
+    judgement.evidence.insert("growth_bytes", level - origin);
+    judgement.growth_bytes_per_second = Some(round((level - origin).min(0.0) / observed_s));
+    judgement.verdict = Verdict::Stable;
+}
+
+/// By how many bytes survivors are above their lowest, where that could make a leak: so that a closer
+/// look is worth it.
 #[must_use]
-pub fn has_risen(points: &[Point]) -> bool {
-    let lowest = points.iter().map(|it| it.old_bytes).min();
-    let rise = points.last().zip(lowest);
-    rise.is_some_and(|(last, lowest)| (last.old_bytes - lowest) as f64 >= GROWTH_BYTES_MIN)
+pub fn rise(points: &[Point]) -> Option<u64> {
+    let lowest = points.iter().map(|it| it.old_bytes).min()?;
+    let rise = points.last()?.old_bytes - lowest;
+    (rise as f64 >= GROWTH_BYTES_MIN).then_some(rise)
 }
 
 /// The last point before anything lived: what was observed begins with a site's first allocation.

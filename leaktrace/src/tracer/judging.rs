@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::{Tracer, assemble::Losses};
 use crate::{
-    host::memory,
+    host::{clock::Clock, memory},
     judge::{Circumstances, Judgement, ProcessCourse},
     ledger::{ProcessKey, ProcessLedger},
     probes::Settings,
@@ -19,12 +19,16 @@ use crate::{
 /// How often processes are looked at; a full course covers a minute at this pace, then longer.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Looking takes one in so many nanoseconds of the agent's time at most: where there are very many
+/// sites, it is done less often.
+const PAUSE_PER_LOOK: u64 = 50;
+
 /// The courses of all processes.
 pub(super) struct Courses {
     by_process: FxHashMap<ProcessKey, ProcessCourse>,
     /// Whether every block of every size is recorded.
     has_all_blocks: bool,
-    looked_ns: u64,
+    next_look_ns: u64,
     /// Sites without a course of processes that are forgotten.
     refused_before: u64,
 }
@@ -36,7 +40,7 @@ impl Courses {
         Self {
             by_process: FxHashMap::default(),
             has_all_blocks: has_all_sizes && settings.policy.sample_bytes == 0,
-            looked_ns: 0,
+            next_look_ns: 0,
             refused_before: 0,
         }
     }
@@ -58,10 +62,10 @@ impl Courses {
 impl Tracer {
     /// Looks at every live process, when it is time to.
     pub(super) fn look_at_courses(&mut self, now_ns: u64) {
-        if now_ns.saturating_sub(self.courses.looked_ns) < PAUSE.as_nanos() as u64 {
+        if now_ns < self.courses.next_look_ns {
             return;
         }
-        self.courses.looked_ns = now_ns;
+        let began_ns = Clock::now_boot_ns();
         for key in self.ledger.keys() {
             if let Some(process) = self.ledger.get(key)
                 && process.exited_ns().is_none()
@@ -70,6 +74,9 @@ impl Tracer {
                 course.observe(process, now_ns);
             }
         }
+        let ended_ns = Clock::now_boot_ns();
+        let pause_ns = PAUSE_PER_LOOK * ended_ns.saturating_sub(began_ns);
+        self.courses.next_look_ns = ended_ns + pause_ns.max(PAUSE.as_nanos() as u64);
     }
 
     /// What the sites of a process are judged by.
