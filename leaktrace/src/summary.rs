@@ -56,6 +56,12 @@ pub struct SiteSummary {
     began_s: f64,
 }
 
+impl SiteSummary {
+    fn is_of_go(&self) -> bool {
+        self.call == Some(Call::Mallocgc)
+    }
+}
+
 /// One process, its sites not named yet.
 #[derive(Clone, Debug, Default)]
 pub struct ProcessSummary {
@@ -153,7 +159,9 @@ fn judge_risen(sites: &mut [SiteSummary], grounds: Grounds<'_>) -> Judgement {
     let Some(course) = grounds.course else {
         return Judgement::default();
     };
-    let mut whole = judge(course.times_s(), course.total(), grounds.circumstances);
+    let times = course.times_s();
+    let horizons = course.horizons_s(sites.iter().any(SiteSummary::is_of_go));
+    let mut whole = judge(times, horizons, course.total(), grounds.circumstances);
     let mut risen: Vec<(u64, usize, Vec<Point>)> = sites
         .iter()
         .enumerate()
@@ -164,7 +172,8 @@ fn judge_risen(sites: &mut [SiteSummary], grounds: Grounds<'_>) -> Judgement {
         .collect();
     risen.sort_by_key(|(rise, ..)| std::cmp::Reverse(*rise));
     for (_, index, points) in risen.iter().take(JUDGED_MAX) {
-        let judgement = judge(course.times_s(), points, grounds.circumstances);
+        let horizons = course.horizons_s(sites[*index].is_of_go());
+        let judgement = judge(times, horizons, points, grounds.circumstances);
         if judgement.verdict == Verdict::Growing {
             whole.verdict = Verdict::Growing;
         }
@@ -180,15 +189,17 @@ fn judge_listed(sites: &mut [SiteSummary], grounds: Grounds<'_>) {
     };
     for site in sites {
         let times = course.times_s();
+        let horizons = course.horizons_s(site.is_of_go());
         let points = course.sum(&site.numbers);
         if site.judgement.evidence.is_empty() {
             site.judgement = match &points {
-                Some(points) => judge(times, points, grounds.circumstances),
+                Some(points) => judge(times, horizons, points, grounds.circumstances),
                 None => {
                     // Nothing of it ever survived.
-                    let times = &times[times.partition_point(|time| *time < site.began_s)..];
+                    let began = times.partition_point(|time| *time < site.began_s);
+                    let (times, horizons) = (&times[began..], &horizons[began..]);
                     let points = vec![Point::default(); times.len()];
-                    judge(times, &points, grounds.circumstances)
+                    judge(times, horizons, &points, grounds.circumstances)
                 }
             };
         }

@@ -43,6 +43,8 @@ impl Point {
 #[derive(Clone, Debug, Default)]
 pub struct ProcessCourse {
     times_s: Vec<f64>,
+    /// Until when Go's collections had judged, by then.
+    go_horizons_s: Vec<f64>,
     total: Vec<Point>,
     /// Frees of blocks older than the trace, up to each time.
     untraced_frees: Vec<u64>,
@@ -82,6 +84,7 @@ impl ProcessCourse {
         }
         let before = self.times_s.len();
         self.times_s.push(now_ns as f64 / 1e9);
+        self.go_horizons_s.push(go_horizon_us as f64 / 1e6);
         self.untraced_frees.push(process.anomalies().frees_untraced);
         let mut total = Point::default();
         for (number, site) in process.sites().iter().enumerate() {
@@ -129,6 +132,17 @@ impl ProcessCourse {
     #[must_use]
     pub fn times_s(&self) -> &[f64] {
         &self.times_s
+    }
+
+    /// Up to which birth it was known, at each point, what survives: Go's collections tell that now and
+    /// then, for others it is always known.
+    #[must_use]
+    pub fn horizons_s(&self, is_go: bool) -> &[f64] {
+        if is_go {
+            &self.go_horizons_s
+        } else {
+            &self.times_s
+        }
     }
 
     /// The whole process's points.
@@ -180,6 +194,7 @@ impl ProcessCourse {
             });
         }
         keep(&mut self.times_s);
+        keep(&mut self.go_horizons_s);
         keep(&mut self.total);
         keep(&mut self.untraced_frees);
         self.sites.values_mut().for_each(keep);

@@ -9,6 +9,7 @@
 //! All thresholds are here, and are the same for every allocator:
 
 mod course;
+mod known;
 mod releases;
 #[cfg(test)]
 mod samples;

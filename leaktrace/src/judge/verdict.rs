@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{
     CONFIDENCE_MIN, GROWTH_BYTES_MIN, LEVELLING_SHARE, OBSERVED_SECONDS_MIN, Point,
     REPLACEMENT_FACTOR, RISES_MIN, WARM_UP_SHARE,
+    known::{self, Known},
     releases::{self, Releases},
     trend::{POINTS_MIN, mann_kendall, slope_error, theil_sen},
 };
@@ -31,16 +32,28 @@ pub struct Judgement {
     pub evidence: BTreeMap<&'static str, f64>,
 }
 
-/// Judges a course: times in seconds and a point for each.
+/// Judges a course: for each point its time, up to which birth it was known then what survives, both in
+/// seconds, and how it stood.
 #[must_use]
-pub fn judge(times_s: &[f64], points: &[Point], circumstances: Circumstances) -> Judgement {
+pub fn judge(
+    times_s: &[f64],
+    horizons_s: &[f64],
+    points: &[Point],
+    circumstances: Circumstances,
+) -> Judgement {
     let begin = first_sign(points);
-    let (times, points) = (&times_s[begin..], &points[begin..]);
-    let observed_s = times.last().zip(times.first()).map_or(0.0, |(b, a)| b - a);
+    let points = &points[begin..];
+    // Nothing was seen before the first look.
+    let first_s = times_s.first().copied().unwrap_or(0.0);
+    let horizons = horizons_s[begin..].iter().map(|it| it.max(first_s));
+    let known = known::by_horizon(horizons, points);
+    let (times, over_time) = known::over_time(&times_s[begin..], &known);
+    let ends = known.last().zip(known.first());
+    let observed_s = ends.map_or(0.0, |(last, first)| last.time_s - first.time_s);
     let mut judgement = Judgement::default();
     let evidence = &mut judgement.evidence;
     evidence.insert("observed_seconds", round(observed_s));
-    if observed_s < OBSERVED_SECONDS_MIN || points.len() < POINTS_MIN {
+    if observed_s < OBSERVED_SECONDS_MIN || times.len() < POINTS_MIN {
         return judgement;
     }
     if rise(points).is_none() {
@@ -48,7 +61,7 @@ pub fn judge(times_s: &[f64], points: &[Point], circumstances: Circumstances) ->
         judge_level(points, observed_s, &mut judgement);
         return judgement;
     }
-    let course = Course::new(times, points);
+    let course = Course::new(&times, &over_time, &known);
     evidence.insert("survivor_bytes", course.level);
     evidence.insert("growth_bytes", course.growth());
     evidence.insert("trend_confidence", course.confidence);
@@ -138,11 +151,13 @@ struct Course {
 }
 
 impl Course {
-    fn new(times: &[f64], points: &[Point]) -> Self {
-        let values: Vec<f64> = points.iter().map(|it| it.old_bytes as f64).collect();
-        let counts: Vec<f64> = points.iter().map(|it| it.old_count as f64).collect();
+    fn new(times: &[f64], points: &[Known], known: &[Known]) -> Self {
+        let values: Vec<f64> = points.iter().map(|it| it.bytes).collect();
+        let counts: Vec<f64> = points.iter().map(|it| it.count).collect();
         let start = warm_up_end(times);
         let (late_times, late_values) = (&times[start..], &values[start..]);
+        let settled = late_values.first().copied().unwrap_or(0.0);
+        let settled_s = late_times.first().copied().unwrap_or(0.0);
         let third = late_values.len().div_ceil(3).max(2);
         let last = late_values.len().saturating_sub(third);
         let first = third.min(late_values.len());
@@ -151,14 +166,14 @@ impl Course {
         Self {
             level: values.last().copied().unwrap_or(0.0),
             origin: values.first().copied().unwrap_or(0.0),
-            settled: late_values.first().copied().unwrap_or(0.0),
+            settled,
             confidence: trend.map_or(0.0, |trend| trend.confidence),
             slope: theil_sen(late_times, late_values),
             early_slope: part_slope(&late_times[..first], &late_values[..first]),
             late_slope: part_slope(&late_times[last..], &late_values[last..]),
             slopes_error: slope_error(&late_times[last..], &late_values[last..]) * 2_f64.sqrt(),
             count_slope: theil_sen(late_times, &counts[start..]),
-            rises: rises(late_values),
+            rises: rises(known, settled_s, settled),
             since_release: values.len() - releases.last,
             releases,
         }
@@ -258,16 +273,14 @@ fn part_slope(times: &[f64], values: &[f64]) -> f64 {
     }
 }
 
-/// How often the course went higher than ever before.
-fn rises(values: &[f64]) -> usize {
-    let mut highest = f64::INFINITY;
+/// How often the course was known to be higher than ever before, since it stood so at a time.
+fn rises(known: &[Known], from_s: f64, level: f64) -> usize {
+    let mut highest = level;
     let mut count = 0;
-    for value in values {
-        if *value > highest {
+    for point in known.iter().filter(|it| it.time_s >= from_s) {
+        if point.bytes > highest {
             count += 1;
-            highest = *value;
-        } else if highest.is_infinite() {
-            highest = *value;
+            highest = point.bytes;
         }
     }
     count

@@ -1,13 +1,16 @@
 //! Owns the proof that the ways in which services in Go leak are named at the line that makes what is kept.
 //! Must not know how the agent sees it.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::BTreeMap,
+    process::{Child, Command, Stdio},
+};
 
 use crate::harness::{
     agent::Agent,
     golang::{self, Link},
     kernel,
-    stream::Process,
+    stream::{Process, Stream},
     workload::Workload,
 };
 
@@ -77,5 +80,67 @@ fn leaks_of_a_service_are_named() {
             assert!(all <= A_FEW, "{innocent} in Go {version}: {counts:?}");
         }
         workload.finish();
+    }
+}
+
+/// What the text's example puts into its map each second, here five hundred times as fast.
+const PERIOD: &str = "2ms";
+
+/// Killed when dropped: it never ends.
+struct Endless(Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The site of the values that the example keeps, in the last report.
+fn leaky_cache(stream: &Stream, pid: u32) -> serde_json::Value {
+    let process = stream.process(pid);
+    assert_eq!(process.accuracy(), "exact", "{:#}", process.line);
+    assert_eq!(process.line["verdict"], "growing", "{:#}", process.line);
+    let is_it = |site: &&serde_json::Value| {
+        let frame = &site["stack"][0];
+        frame["function"] == "main.leakyCache.func1" && frame["line"] == 15
+    };
+    let sites = process.sites.iter().filter(is_it);
+    let most = sites.max_by_key(|site| site["live_bytes"].as_u64());
+    most.expect("its line is named").clone()
+}
+
+/// The text says that a collector reclaims what a goroutine puts into a map for ever while main sleeps. It is
+/// named as a leak, at its line, with its rate.
+#[test]
+fn the_example_of_a_leaky_cache_grows() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    let programs = ["1.24.11", "1.27.3"].map(|version| {
+        let program = golang::program(version, "origin", Link::Stripped);
+        let mut command = Command::new(program);
+        command.arg(PERIOD).stdout(Stdio::null());
+        // As often as beside the churn that a service has.
+        command.env("GOGC", "30");
+        Endless(command.spawn().unwrap())
+    });
+    let pids = programs.each_ref().map(|it| it.0.id().to_string());
+    let args: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
+    let agent = Agent::trace(&[&args[..], &["--duration", "22s"]].concat());
+    let stream = agent.wait().stream();
+    for program in &programs {
+        let site = leaky_cache(&stream, program.0.id());
+        assert_eq!(site["verdict"], "growing", "{site:#}");
+        let live_bytes = site["live_bytes"].as_f64().unwrap();
+        // It slept for two milliseconds and a little more each time: how often is known by what it made.
+        let rate = live_bytes / 22.0;
+        let told = site["growth_bytes_per_second"].as_f64().unwrap();
+        assert!((told - rate).abs() < 0.2 * rate, "{rate}: {site:#}");
+        assert!((100_000.0..=512_000.0).contains(&rate), "{site:#}");
     }
 }

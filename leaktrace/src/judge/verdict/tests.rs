@@ -20,7 +20,7 @@ fn course(seconds: usize, mut bytes: impl FnMut(f64) -> f64) -> (Vec<f64>, Vec<P
 #[track_caller]
 fn check(what: &str, seconds: usize, bytes: impl FnMut(f64) -> f64, expected: Verdict) {
     let (times, points) = course(seconds, bytes);
-    let judgement = judge(&times, &points, Circumstances::default());
+    let judgement = judge(&times, &times, &points, Circumstances::default());
     assert_eq!(judgement.verdict, expected, "{what}: {judgement:?}");
 }
 
@@ -139,7 +139,7 @@ fn stationary_courses_are_rarely_blamed() {
                 level = memory * level + noise.normal();
                 1e6 + 1e5 * level
             });
-            let judgement = judge(&times, &points, Circumstances::default());
+            let judgement = judge(&times, &times, &points, Circumstances::default());
             blamed += u32::from(judgement.verdict == Verdict::Growing);
         }
         assert!(blamed <= 10, "memory {memory}: {blamed} of 500");
@@ -153,7 +153,7 @@ fn slow_leaks_are_found_under_noise() {
     let mut found = 0;
     for _ in 0..200 {
         let (times, points) = course(120, |t| 1e6 + 1_024.0 * t + 30_000.0 * noise.normal());
-        let judgement = judge(&times, &points, Circumstances::default());
+        let judgement = judge(&times, &times, &points, Circumstances::default());
         found += u32::from(judgement.verdict == Verdict::Growing);
     }
     assert!(found >= 180, "{found} of 200");
@@ -163,12 +163,36 @@ fn slow_leaks_are_found_under_noise() {
 #[test]
 fn growth_is_the_rate_of_the_leak() {
     let (times, points) = course(60, |t| 2_048.0 * t);
-    let mut judgement = judge(&times, &points, Circumstances::default());
+    let mut judgement = judge(&times, &times, &points, Circumstances::default());
     judgement.set_memory_left(2_048_000);
     let growth = judgement.growth_bytes_per_second.unwrap();
     assert!((growth - 2_048.0).abs() < 1.0, "{growth}");
     assert_eq!(judgement.evidence["seconds_to_exhaustion"], 1_000.0);
     assert_eq!(judgement.evidence["observed_seconds"], 59.0);
+}
+
+/// Where collections tell now and then what survives, each longer after the last, the growth is that of the
+/// leak all the same; before the first has told anything there is no verdict.
+#[test]
+fn growth_between_collections_is_the_rate_of_the_leak() {
+    let (times, _) = course(130, |_| 0.0);
+    let collected = |t: f64| match t - 1_000.0 {
+        since if since < 4.0 => 0.0,
+        since => 1_000.0 + 4.0 * 2_f64.powf((since / 4.0).log2().floor()),
+    };
+    let horizons: Vec<f64> = times.iter().map(|it| collected(*it)).collect();
+    let (_, points) = course(130, |t| 2_048.0 * (collected(1_000.0 + t) - 1_000.0));
+    let judgement = judge(&times, &horizons, &points, Circumstances::default());
+    assert_eq!(judgement.verdict, Verdict::Growing, "{judgement:?}");
+    let growth = judgement.growth_bytes_per_second.unwrap();
+    assert!((growth - 2_048.0).abs() < 1.0, "{growth}");
+    let never = vec![0.0; times.len()];
+    let living = Point {
+        live_bytes: 1,
+        ..Point::default()
+    };
+    let judgement = judge(&times, &never, &[living; 130], Circumstances::default());
+    assert_eq!(judgement.verdict, Verdict::Young, "{judgement:?}");
 }
 
 /// As long as as much of what is older than the trace is freed as comes, it may be replacement.
@@ -184,7 +208,7 @@ fn replacement_of_what_is_older_is_not_blamed() {
         let circumstances = Circumstances {
             untraced_frees_per_second: frees,
         };
-        let judgement = judge(&times, &points, circumstances);
+        let judgement = judge(&times, &times, &points, circumstances);
         assert_eq!(judgement.verdict, expected, "{frees}: {judgement:?}");
     }
 }
