@@ -73,6 +73,8 @@ pub enum Format {
     Json,
     /// For flame graph tools: one stack a line.
     Folded,
+    /// For `go tool pprof`.
+    Pprof,
 }
 
 impl Format {
@@ -85,7 +87,7 @@ impl Format {
     /// Whether it is nothing for a terminal.
     #[must_use]
     pub fn is_binary(self) -> bool {
-        false
+        self == Self::Pprof
     }
 
     /// Sites listed of each process where nothing else is said: what a reader takes in, or what a

@@ -14,6 +14,8 @@ pub enum FormatArg {
     Json,
     /// For flame graph tools: one stack a line, with its live bytes.
     Folded,
+    /// For `go tool pprof` and what else reads its profiles.
+    Pprof,
 }
 
 impl From<FormatArg> for Format {
@@ -22,6 +24,7 @@ impl From<FormatArg> for Format {
             FormatArg::Text => Self::Text,
             FormatArg::Json => Self::Json,
             FormatArg::Folded => Self::Folded,
+            FormatArg::Pprof => Self::Pprof,
         }
     }
 }
@@ -33,6 +36,8 @@ pub enum ViewArg {
     Text,
     /// For flame graph tools: one stack a line, with its live bytes.
     Folded,
+    /// For `go tool pprof` and what else reads its profiles.
+    Pprof,
 }
 
 impl From<ViewArg> for Format {
@@ -40,6 +45,7 @@ impl From<ViewArg> for Format {
         match from {
             ViewArg::Text => Self::Text,
             ViewArg::Folded => Self::Folded,
+            ViewArg::Pprof => Self::Pprof,
         }
     }
 }

@@ -13,7 +13,12 @@ use hyper::{
 use super::{Access, Board};
 use crate::{
     host::own::OwnFigures,
-    report::metrics::{self, Agent},
+    report::{
+        metrics::{self, Agent},
+        model::{Host, Process, Report},
+        pprof,
+        snapshot::Snapshot,
+    },
 };
 
 /// How old the loop's last sign of life may be: it beats many times a second.
@@ -23,6 +28,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 
 const INDEX: &str = "leaktrace\n\n\
     /metrics                    figures of the last report, for Prometheus\n\
+    /debug/pprof/heap?pid=N     live and allocated bytes of a process, for go tool pprof\n\
     /healthz                    200 while the agent works\n\
     /readyz                     200 once everything is in place\n";
 
@@ -58,8 +64,38 @@ pub(super) fn answer(
             let text = metrics::render(board.report(), agent(board));
             typed(StatusCode::OK, metrics::CONTENT_TYPE, text.into())
         }
+        "/debug/pprof/heap" => heap(uri.query().unwrap_or_default(), board),
         _ => plain(StatusCode::NOT_FOUND, "see / for what there is\n"),
     }
+}
+
+/// The profile of one process of the last report.
+fn heap(query: &str, board: &Board) -> Response<Full<Bytes>> {
+    let mut parameters = query.split('&').filter_map(|it| it.split_once('='));
+    let pid = parameters.find(|(name, _)| *name == "pid");
+    let Some(pid) = pid.and_then(|(_, value)| value.parse::<u32>().ok()) else {
+        let usage = "say which process, as in /debug/pprof/heap?pid=812; /metrics lists them\n";
+        return plain(StatusCode::BAD_REQUEST, usage);
+    };
+    let Some(report) = board.report() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "no report yet\n");
+    };
+    let is_meant = |process: &&Process| process.identity.pid == pid;
+    let processes: Vec<Process> = report.processes.iter().filter(is_meant).cloned().collect();
+    if processes.is_empty() {
+        let text = format!("process {pid} is not in the last report\n");
+        return plain(StatusCode::NOT_FOUND, &text);
+    }
+    let alone = Report {
+        processes,
+        number: report.number,
+        time_unix_ns: report.time_unix_ns,
+        elapsed: report.elapsed,
+        min_age: report.min_age,
+        ..Report::default()
+    };
+    let profile = pprof::render(&Snapshot::of(&Host::default(), alone), None);
+    typed(StatusCode::OK, "application/octet-stream", profile)
 }
 
 fn health(board: &Board) -> Response<Full<Bytes>> {
@@ -132,9 +168,19 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::report::model::Report;
+    use crate::report::samples;
 
     fn ask(method: &Method, path: &str, token: Option<&str>, board: &Board) -> (u16, String) {
+        let (status, bytes) = ask_bytes(method, path, token, board);
+        (status, String::from_utf8(bytes).unwrap())
+    }
+
+    fn ask_bytes(
+        method: &Method,
+        path: &str,
+        token: Option<&str>,
+        board: &Board,
+    ) -> (u16, Vec<u8>) {
         let access = Access::Token(b"0123456789abcdef".to_vec());
         let mut headers = HeaderMap::new();
         if let Some(token) = token {
@@ -147,8 +193,7 @@ mod tests {
             .build()
             .unwrap();
         let body = runtime.block_on(response.into_body().collect()).unwrap();
-        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
-        (status, text)
+        (status, body.to_bytes().to_vec())
     }
 
     /// Figures are for those who show the whole token and nothing else.
@@ -202,6 +247,37 @@ mod tests {
             .parse()
             .unwrap();
         assert!(bytes > 1e6, "{text}");
+    }
+
+    /// A process's profile is told to who may know, and what is wrong with a question is said.
+    #[test]
+    fn profiles_tell_of_one_process() {
+        let board = Board::default();
+        let token = Some("Bearer 0123456789abcdef");
+        let status = |path: &str, token| ask_bytes(&Method::GET, path, token, &board).0;
+        assert_eq!(status("/debug/pprof/heap?pid=4312", token), 503);
+        board.show(Arc::new(samples::rich()));
+        assert_eq!(status("/debug/pprof/heap?pid=4312", None), 401);
+        assert_eq!(status("/debug/pprof/heap?pid=4313", token), 404);
+        for wrong in [
+            "",
+            "?",
+            "?pid",
+            "?pid=",
+            "?pid=-1",
+            "?pid=4294967296",
+            "?seconds=3",
+        ] {
+            let path = format!("/debug/pprof/heap{wrong}");
+            assert_eq!(status(&path, token), 400, "{wrong}");
+        }
+        let path = "/debug/pprof/heap?seconds=1&pid=4312";
+        let (status, bytes) = ask_bytes(&Method::GET, path, token, &board);
+        assert_eq!(status, 200);
+        let mut report = samples::rich();
+        report.processes.truncate(1);
+        let expected = pprof::render(&Snapshot::of(&Host::default(), report), None);
+        assert_eq!(bytes, expected);
     }
 
     /// Nothing can be changed, and what is not there is said so.

@@ -6,6 +6,7 @@ pub mod history;
 pub mod json;
 pub mod metrics;
 pub mod model;
+pub mod pprof;
 pub mod read;
 pub mod sink;
 pub mod snapshot;

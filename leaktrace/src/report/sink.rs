@@ -5,6 +5,7 @@ use super::{
     folded,
     json::JsonStream,
     model::{End, Host, Report, Start},
+    pprof,
     snapshot::Snapshot,
     text::{self, Style},
 };
@@ -47,7 +48,7 @@ impl Sink {
         match self.format {
             Format::Text => return text::render(&report, &self.style).into_bytes(),
             Format::Json => JsonStream::new(host.clone()).report(&report, &mut bytes),
-            Format::Folded => self.snapshot.take(host, report),
+            Format::Folded | Format::Pprof => self.snapshot.take(host, report),
         }
         bytes
     }
@@ -81,6 +82,7 @@ impl Sink {
         match self.format {
             Format::Text | Format::Json => Vec::new(),
             Format::Folded => folded::render(&self.snapshot).into_bytes(),
+            Format::Pprof => pprof::render(&self.snapshot, None),
         }
     }
 }

@@ -18,6 +18,7 @@ mod host;
 mod identity;
 mod oracle;
 mod overflow;
+mod pictures;
 mod render;
 mod reports;
 mod sampling;
