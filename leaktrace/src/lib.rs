@@ -14,6 +14,7 @@ pub mod address_spaces;
 pub mod allocators;
 pub mod binary;
 pub mod golang;
+pub mod mapping_watch;
 pub mod mappings;
 pub mod mmap_events;
 pub mod modules;

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     io,
-    os::fd::{AsRawFd, RawFd},
 };
 
 use anyhow::Context as _;
@@ -159,17 +158,14 @@ impl MmapEvents {
         self.lost
     }
 
+    /// A handle of its own on what becomes readable with the next mapping on any CPU.
+    pub fn readiness(&self) -> io::Result<Epoll> {
+        Ok(Epoll(self.readiness.0.try_clone()?))
+    }
+
     /// Whether the kernel tells build ids.
     pub fn has_build_ids(&self) -> bool {
         self.build_ids
-    }
-}
-
-impl AsRawFd for MmapEvents {
-    /// A descriptor that becomes readable with the next mapping on any CPU; fit
-    /// for tokio's `AsyncFd`.
-    fn as_raw_fd(&self) -> RawFd {
-        self.readiness.0.as_raw_fd()
     }
 }
 

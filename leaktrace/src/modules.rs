@@ -1,6 +1,7 @@
 //! Owns the files behind mappings: each opened once, while a process still lives, and kept.
 //! Must not know symbols, stacks or which processes are of interest.
 
+mod early;
 pub mod elf;
 mod foreign;
 mod open;
@@ -14,7 +15,11 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use self::elf::Headers;
+use self::{early::EarlyFiles, elf::Headers};
+pub use self::{
+    early::{EARLY_FILES_MAX, Mark},
+    open::open_mapped,
+};
 use crate::host::maps::{BuildId, Mapping};
 
 /// As many files as are held open. A busy host maps some hundred distinct files;
@@ -112,6 +117,8 @@ pub struct Modules {
     perf_maps: FxHashMap<u32, ModuleId>,
     /// When such a map was last looked for in vain.
     perf_maps_missed: FxHashMap<u32, Instant>,
+    /// Files that were opened at their mapping, in case that they are needed.
+    early: EarlyFiles,
     open_files: usize,
     refused_files: u64,
     refused_modules: u64,
@@ -271,18 +278,27 @@ impl Modules {
         Ok(id)
     }
 
-    /// The process is gone: the build id must prove that a file is the one.
+    /// Keeps a file that was opened at its mapping, in case that its process is gone when it is needed.
+    pub fn keep_early(&mut self, mapping: &Mapping, file: File) {
+        self.early.keep(mapping, file);
+    }
+
+    /// The process is gone: its file was opened before, or the build id must prove that a file is the one.
     fn gone(&mut self, mapping: &Mapping) -> ModuleId {
         if let Some(build_id) = mapping.build_id {
             let key = (Some(build_id), mapping.path.clone());
             if let Some(id) = self.by_name.get(&key) {
                 return *id;
             }
-            if let Some(file) = open::own_file(&mapping.path)
-                && Headers::read(&file).ok().and_then(|it| it.build_id(&file)) == Some(build_id)
-            {
-                return self.opened(None, mapping, file);
+        }
+        let early = self.early.take(mapping);
+        if let Some(file) = early.or_else(|| open::proven_file(mapping)) {
+            let id = self.opened(None, mapping, file);
+            if mapping.build_id.is_some() && self.by_name.len() < 2 * MODULES_MAX {
+                let name = (mapping.build_id, mapping.path.clone());
+                self.by_name.insert(name, id);
             }
+            return id;
         }
         self.unopened(mapping, Missing::Gone)
     }

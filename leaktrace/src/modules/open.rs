@@ -15,7 +15,7 @@ use nix::{
     sys::stat::Mode,
 };
 
-use super::Missing;
+use super::{Missing, elf::Headers};
 use crate::host::maps::Mapping;
 
 /// Opens the very file that a living process has mapped.
@@ -32,6 +32,24 @@ pub(super) fn mapped_file(pid: u32, mapping: &Mapping) -> Result<File, Missing> 
     )
     .map_err(|_| Missing::Gone)?;
     regular(&handle).ok_or(Missing::NotRegular)
+}
+
+/// Opens the file of a mapping that was just made, whose process may be gone already: then by its path, where the build
+/// id proves that it is the one.
+pub fn open_mapped(pid: u32, mapping: &Mapping) -> Option<File> {
+    match mapped_file(pid, mapping) {
+        Ok(file) => Some(file),
+        Err(Missing::Gone) => proven_file(mapping),
+        Err(_) => None,
+    }
+}
+
+/// Opens the file of a mapping by its path in our own root, if it has the build id that was mapped.
+pub(super) fn proven_file(mapping: &Mapping) -> Option<File> {
+    let build_id = mapping.build_id?;
+    let file = own_file(&mapping.path)?;
+    let found = Headers::read(&file).ok()?.build_id(&file);
+    (found == Some(build_id)).then_some(file)
 }
 
 /// Opens a path that a process named in our own root.

@@ -1,11 +1,10 @@
 //! Owns what is kept beside the blocks: who the processes are, what they map, and their stacks.
 //! Must not know probes or blocks.
 
-use std::{fs::File, io};
+use std::fs::File;
 
 use leaktrace_common::event::StackEnd;
 use rustc_hash::FxHashMap;
-use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     address_spaces::AddressSpaces,
@@ -14,6 +13,7 @@ use crate::{
         clock::Clock,
         maps::{Mapping, read_maps},
     },
+    mapping_watch::{MappingWatch, Seen},
     mappings::AddressSpace,
     mmap_events::{MapChange, MmapEvents},
     modules::Modules,
@@ -49,13 +49,13 @@ pub struct Context {
     pub map_records_lost: u64,
     /// Where stacks go that are to be checked.
     pub oracle: Option<File>,
-    map_events: Option<AsyncFd<MmapEvents>>,
+    mapping_watch: Option<MappingWatch>,
     refreshed_ns: FxHashMap<u32, u64>,
 }
 
 impl Context {
     /// Begins to take in what is mapped, where the kernel tells.
-    pub fn new(map_events: Option<AsyncFd<MmapEvents>>) -> Self {
+    pub fn new(mapping_watch: Option<MappingWatch>) -> Self {
         Self {
             roster: Roster::default(),
             spaces: AddressSpaces::default(),
@@ -64,49 +64,39 @@ impl Context {
             mapped_allocators: Vec::new(),
             map_records_lost: 0,
             oracle: None,
-            map_events,
+            mapping_watch,
             refreshed_ns: FxHashMap::default(),
         }
     }
 
     /// Takes in what was mapped since the last time; `true` when records of it were lost.
     pub fn take_mappings(&mut self) -> bool {
-        let Self {
-            map_events: Some(events),
-            spaces,
-            mapped_allocators,
-            ..
-        } = self
-        else {
+        let Some(watch) = &self.mapping_watch else {
             return false;
         };
-        let events = events.get_mut();
-        let now_ns = Clock::now_boot_ns();
-        events.drain(|mut event| {
-            if let MapChange::Mapped(mapping) = &mut event.change
-                && may_hold_allocator(mapping)
-            {
-                identify(event.tgid, mapping);
-                mapped_allocators.push((event.tgid, mapping.clone()));
+        let (seen, until_ns) = watch.take();
+        let lost = watch.lost();
+        for Seen { event, file } in seen {
+            if let MapChange::Mapped(mapping) = &event.change {
+                if may_hold_allocator(mapping) {
+                    self.mapped_allocators.push((event.tgid, mapping.clone()));
+                }
+                if let Some(file) = file {
+                    self.modules.keep_early(mapping, file);
+                }
             }
-            spaces.push(event);
-        });
-        spaces.complete(now_ns);
-        let lost = events.lost();
+            self.spaces.push(event);
+        }
+        self.spaces.complete(until_ns);
         std::mem::replace(&mut self.map_records_lost, lost) != lost
     }
 
     /// Waits until something is mapped; for ever, where the kernel does not tell.
-    ///
-    /// # Errors
-    ///
-    /// When the descriptor can no longer be watched.
-    pub async fn wait_for_mapping(&self) -> io::Result<()> {
-        match &self.map_events {
-            Some(events) => events.readable().await?.clear_ready(),
+    pub async fn wait_for_mapping(&self) {
+        match &self.mapping_watch {
+            Some(watch) => watch.changed().await,
             None => std::future::pending().await,
         }
-        Ok(())
     }
 
     /// Turns a new stack's addresses into files and offsets, by what was mapped at its time.
@@ -196,10 +186,10 @@ fn identify(tgid: u32, mapping: &mut Mapping) {
 }
 
 /// Listens to what is mapped on the whole host.
-pub fn watch_mappings() -> anyhow::Result<AsyncFd<MmapEvents>> {
-    let events = MmapEvents::open(MAP_RING_PAGES)?;
-    // SAFETY: the events own their one descriptor, which neither changes nor closes before they
-    // drop.
-    let watched = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
-    watched.map_err(|error| anyhow::anyhow!("failed to watch mapping events: {error}"))
+pub fn watch_mappings() -> anyhow::Result<MappingWatch> {
+    MappingWatch::spawn(MmapEvents::open(MAP_RING_PAGES)?, |tgid, mapping| {
+        if may_hold_allocator(mapping) {
+            identify(tgid, mapping);
+        }
+    })
 }

@@ -99,10 +99,10 @@ impl Tracer {
     pub fn new(targets: Targets, settings: &Settings) -> anyhow::Result<Self> {
         let clock = Clock::anchor().context("failed to read the clocks")?;
         // Before anything else, so that no mapping falls between this and the snapshots.
-        let map_events = watch_mappings();
+        let mapping_watch = watch_mappings();
         let mut probes = Probes::load(settings)?;
         // Only now: who may not trace at all is told that, in one line.
-        let map_events = map_events
+        let mapping_watch = mapping_watch
             .inspect_err(|error| {
                 eprintln!("leaktrace: new mappings are found by looking only: {error:#}");
             })
@@ -121,7 +121,7 @@ impl Tracer {
             deferred_frees_seen: 0,
             ledger: Ledger::default(),
             courses: judging::Courses::new(settings),
-            context: Context::new(map_events),
+            context: Context::new(mapping_watch),
             symbolizer: Symbolizer::spawn()?,
             unwinding: Unwinding::new()?,
             clock,
@@ -142,7 +142,7 @@ impl Tracer {
     pub async fn wait(&self) -> io::Result<()> {
         tokio::select! {
             called = self.source.wait() => called,
-            mapped = self.context.wait_for_mapping() => mapped,
+            () = self.context.wait_for_mapping() => Ok(()),
         }
     }
 
