@@ -11,6 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use crate::harness::{
@@ -21,7 +22,8 @@ use crate::harness::{
     workload::Workload,
 };
 
-/// Starts programs one after the other until told to stop; gives how many.
+/// Starts programs, a dozen each time, until told to stop; gives how often. With pauses: each of them is reported too,
+/// and thousands would be a test of patience.
 fn bustle(is_over: &AtomicBool) -> u32 {
     let script = "for i in 1 2 3 4 5; do /bin/ls / | /bin/cat; done";
     let mut count = 0;
@@ -30,6 +32,7 @@ fn bustle(is_over: &AtomicBool) -> u32 {
         shell.args(["-c", script]).stdout(Stdio::null());
         assert!(shell.status().unwrap().success());
         count += 1;
+        thread::sleep(Duration::from_millis(100));
     }
     count
 }
