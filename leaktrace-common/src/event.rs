@@ -51,7 +51,7 @@ pub struct Header {
     pub kind: u8,
     /// A `Call`, or 0.
     pub call: u8,
-    /// By kind; 0 where none is named.
+    /// By kind; 0 where none is named. Of `Alloc` and `ReallocEnd` the upper byte is a `Family`.
     pub flags: u16,
     /// The process, as the host numbers it.
     pub tgid: u32,

@@ -6,6 +6,7 @@
 pub mod call;
 pub mod code;
 pub mod config;
+pub mod cookie;
 pub mod counter;
 pub mod event;
 pub mod go;

@@ -13,11 +13,11 @@ pub const EVENT_RING_BYTES: u32 = 16 << 20;
 pub const WAKE_UP_DIVISOR: u32 = 8;
 
 /// Threads that may be inside an allocator or have been since they began: 64 Ki threads at
-/// 56 bytes. A thread beyond that is counted under `Counter::ThreadTableFull` at each call.
+/// 120 bytes. A thread beyond that is counted under `Counter::ThreadTableFull` at each call.
 pub const THREADS_MAX: u32 = 65_536;
 
 /// Words of eight bytes that are kept of such a thread.
-pub const THREAD_WORDS: usize = 6;
+pub const THREAD_WORDS: usize = 14;
 
 /// Stacks known to have been sent. Beyond that a stack is sent with each of its allocations.
 pub const STACKS_MAX: u32 = 262_144;

@@ -2,7 +2,10 @@
 //! Must not know what the records mean.
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use leaktrace_common::counter::{Counter, LostFreeKey, total};
+use leaktrace_common::{
+    counter::{Counter, LostFreeKey, total},
+    limits::WAKE_UP_DIVISOR,
+};
 
 use crate::{
     count,
@@ -27,10 +30,17 @@ pub fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_boot_ns() }
 }
 
+/// The part of the ring that only births, execs and exits may fill: a block that is lost is counted,
+/// but a process that is not known of is missed as a whole.
+const LIFECYCLE_DIVISOR: u64 = 32;
+
 /// Sends a record; `false` when the ring is full.
 #[inline(always)]
 #[must_use]
 pub fn record<T: 'static>(value: T) -> bool {
+    if is_nearly_full() {
+        return false;
+    }
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         return false;
     };
@@ -55,7 +65,7 @@ pub fn urgent_record<T: 'static>(value: T) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn bytes(value: &[u8]) -> bool {
-    EVENTS.output(value, wake_up()).is_ok()
+    !is_nearly_full() && EVENTS.output(value, wake_up()).is_ok()
 }
 
 /// Keeps a free that found no room, so that its block does not become a false leak.
@@ -85,6 +95,12 @@ pub fn withdraw_free(tgid: u32, address: u64) {
     };
     // Not there means that the agent has fetched it already or that it was counted as lost.
     let _ = LOST_FREES.remove(&key);
+}
+
+#[inline(always)]
+fn is_nearly_full() -> bool {
+    let ring_bytes = u64::from(CONFIG.load().wake_up_bytes) * u64::from(WAKE_UP_DIVISOR);
+    EVENTS.query(WAITING_BYTES) > ring_bytes - ring_bytes / LIFECYCLE_DIVISOR
 }
 
 /// Whether the agent is woken for a record.

@@ -78,7 +78,7 @@ fn try_alloc(
     config: &ProbeConfig,
 ) -> Result<(), Counter> {
     let call = Call::Mallocgc as u8;
-    let policy = sampling::policy_at_hit(tgid, call, config);
+    let policy = sampling::policy_at_hit(tgid, false, config);
     if !policy.watches(watched::ALLOCATIONS) {
         return Ok(());
     }
@@ -202,7 +202,7 @@ fn try_sweep(
     cookie: SweepCookie,
     config: &ProbeConfig,
 ) -> Result<(), Counter> {
-    let policy = sampling::policy_at_hit(tgid, Call::Mallocgc as u8, config);
+    let policy = sampling::policy_at_hit(tgid, false, config);
     if !policy.watches(watched::FREES) {
         return Ok(());
     }

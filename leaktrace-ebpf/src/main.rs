@@ -69,6 +69,16 @@ pub fn go_sweep(ctx: ProbeContext) -> u32 {
     go::sweep(&ctx)
 }
 
+#[uprobe(multi)]
+pub fn native_return_multi(ctx: ProbeContext) -> u32 {
+    native::ret(&ctx)
+}
+
+#[uprobe]
+pub fn native_return(ctx: ProbeContext) -> u32 {
+    native::ret(&ctx)
+}
+
 /// The floor of every cost figure: a probe that does nothing.
 #[uprobe(multi)]
 pub fn empty_enter_multi(_ctx: ProbeContext) -> u32 {

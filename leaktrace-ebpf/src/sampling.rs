@@ -7,7 +7,6 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use leaktrace_common::{
-    call::Call,
     config::ProbeConfig,
     counter::{Counter, total},
     event::{Alloc, Kind, Sample},
@@ -20,16 +19,14 @@ use crate::{
 };
 
 /// The policy of a process at a hit, which is counted. A call that returns through a probe counts
-/// for both; those of Go do not.
+/// for both.
 #[inline(always)]
-pub fn policy_at_hit(tgid: u32, call: u8, config: &ProbeConfig) -> Policy {
+pub fn policy_at_hit(tgid: u32, returns: bool, config: &ProbeConfig) -> Policy {
     if config.is_governed == 0 {
         return Policy::EVERYTHING;
     }
     let policy = policy(tgid, config);
-    let returns = call != Call::Free as u8
-        && call != Call::Mallocgc as u8
-        && policy.watches(watched::ALLOCATIONS);
+    let returns = returns && policy.watches(watched::ALLOCATIONS);
     if let Some(hits) = hits(tgid) {
         // SAFETY: a map value, alive while the program runs; taking a field's address reads nothing.
         count::add(

@@ -1,29 +1,16 @@
 //! Owns which file is probed for whom.
 //! Must not know events, ledgers or reports.
 
-use std::{collections::BTreeSet, fs::File, os::unix::fs::FileExt as _, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
-use anyhow::Context as _;
 use rustc_hash::FxHashMap;
 
 use crate::{
-    allocators::{self, Plan},
-    binary::elf::Elf,
+    allocators::Allocator,
+    examine::{self, Examined},
     modules::{Module, ModuleId},
     probes::{Attached, Probes, Scope},
 };
-
-/// Largest file that is read for its entry points: the largest C library is a few megabytes.
-const FILE_BYTES_MAX: u64 = 256 << 20;
-
-/// An allocator in a file.
-#[derive(Debug)]
-pub struct Allocator {
-    /// `glibc`
-    pub name: &'static str,
-    /// Where it is probed and where not.
-    pub plan: Plan,
-}
 
 /// What became of the probes of a file.
 enum Placement {
@@ -47,7 +34,7 @@ impl Placement {
 /// Every file that was looked at and every link.
 #[derive(Default)]
 pub struct Attachments {
-    allocators: FxHashMap<ModuleId, Result<Arc<Allocator>, String>>,
+    examined: FxHashMap<ModuleId, Result<Arc<Examined>, String>>,
     /// Files whose probes fire for everyone.
     for_all: FxHashMap<ModuleId, Placement>,
     /// Files whose probes fire for one process, by process.
@@ -55,29 +42,44 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// The allocator in a file, or why it cannot be traced. Files are read once.
+    /// The allocators in a file, or why they cannot be told. Files are read once. `pid` is a
+    /// process that maps it, in whose root separate symbols are looked for.
     ///
     /// # Errors
     ///
     /// In one clause, fit for the report.
-    pub fn allocator(&mut self, module: &Module) -> Result<Arc<Allocator>, String> {
-        self.allocators
-            .entry(module.id)
-            .or_insert_with(|| {
-                examine(module)
-                    .map(Arc::new)
-                    .map_err(|error| format!("{error:#}"))
-            })
-            .clone()
+    pub fn examine(&mut self, module: &Module, pid: u32) -> Result<Arc<Examined>, String> {
+        if let Some(known) = self.examined.get(&module.id) {
+            return known.clone();
+        }
+        let examined = examine::examine(module, pid)
+            .map(Arc::new)
+            .map_err(|error| format!("{error:#}"));
+        self.examined.insert(module.id, examined.clone());
+        examined
     }
 
-    /// What is known of a file that was looked at.
+    /// The allocators of a file that was looked at.
     #[must_use]
-    pub fn known(&self, module: ModuleId) -> Option<&Result<Arc<Allocator>, String>> {
-        self.allocators.get(&module)
+    pub fn allocators(&self, module: ModuleId) -> &[Allocator] {
+        match self.examined.get(&module) {
+            Some(Ok(examined)) => &examined.allocators,
+            _ => &[],
+        }
     }
 
-    /// Puts the probes of a file in place for a scope, unless they are.
+    /// Why a file could not be looked at, where that was tried.
+    #[must_use]
+    pub fn unreadable(&self, module: ModuleId) -> Option<&str> {
+        self.examined
+            .get(&module)?
+            .as_ref()
+            .err()
+            .map(String::as_str)
+    }
+
+    /// Puts the probes of a file in place for a scope, unless they are; `false` where the file has
+    /// nothing to probe.
     ///
     /// # Errors
     ///
@@ -86,21 +88,25 @@ impl Attachments {
         &mut self,
         probes: &mut Probes,
         module: &Module,
+        pid: u32,
         scope: Scope,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let made = match scope {
             Scope::Host => self.for_all.get(&module.id),
             Scope::Process(tgid) => self.for_one.get(&tgid).and_then(|it| it.get(&module.id)),
         };
         if let Some(made) = made {
-            return made.outcome();
+            return made.outcome().map(|()| true);
         }
-        let attached = self.allocator(module).and_then(|allocator| {
-            let file = module.file.as_ref().ok_or("the file could not be opened")?;
-            probes
-                .attach(file, &allocator.plan, scope)
-                .map_err(|error| format!("{error:#}"))
-        });
+        let examined = self.examine(module, pid)?;
+        let has_probes = |it: &Allocator| !it.probes.is_empty();
+        if !examined.allocators.iter().any(has_probes) {
+            return Ok(false);
+        }
+        let file = module.file.as_ref().ok_or("the file could not be opened")?;
+        let attached = probes
+            .attach(file, &examined.allocators, scope)
+            .map_err(|error| format!("{error:#}"));
         let placement = attached.map_or_else(Placement::Refused, Placement::Live);
         let outcome = placement.outcome();
         match scope {
@@ -111,7 +117,7 @@ impl Attachments {
                 .or_default()
                 .insert(module.id, placement),
         };
-        outcome
+        outcome.map(|()| true)
     }
 
     /// The files that are probed for a process, or were until it ended.
@@ -122,6 +128,14 @@ impl Attachments {
             .chain(&self.for_all)
             .filter(|(_, it)| it.outcome().is_ok());
         placed.map(|(id, _)| *id).collect()
+    }
+
+    /// Whether a file's probes are in place for a process, or were until it ended.
+    #[must_use]
+    pub fn is_placed(&self, tgid: u32, module: ModuleId) -> bool {
+        let of_one = self.for_one.get(&tgid).and_then(|it| it.get(&module));
+        let placed = of_one.or_else(|| self.for_all.get(&module));
+        placed.is_some_and(|it| it.outcome().is_ok())
     }
 
     /// Why a file is not probed for a process, where it was tried.
@@ -171,44 +185,7 @@ impl Attachments {
             .chain(&self.for_all)
             .filter(|(_, it)| matches!(it, Placement::Live(_)));
         let files: BTreeSet<ModuleId> = live.map(|(id, _)| *id).collect();
-        let plans = files
-            .iter()
-            .filter_map(|id| self.allocators.get(id)?.as_ref().ok());
-        plans.map(|allocator| allocator.plan.probes.len()).sum()
+        let allocators = files.iter().flat_map(|id| self.allocators(*id));
+        allocators.map(|allocator| allocator.probes.len()).sum()
     }
-}
-
-/// Reads a file and chooses its probes.
-fn examine(module: &Module) -> anyhow::Result<Allocator> {
-    let file = module.file.as_ref().with_context(|| {
-        let why = module
-            .missing
-            .map_or("it could not be opened", |missing| missing.reason());
-        format!("{}: {why}", module.name)
-    })?;
-    let bytes = read_whole(file).with_context(|| format!("failed to read {}", module.path))?;
-    let elf =
-        Elf::parse(&bytes).with_context(|| format!("{} is no readable program", module.path))?;
-    let plan = allocators::plan(&elf, &allocators::GLIBC);
-    anyhow::ensure!(
-        !plan.probes.is_empty(),
-        "{} defines no entry point of malloc",
-        module.path
-    );
-    Ok(Allocator {
-        name: allocators::GLIBC.name,
-        plan,
-    })
-}
-
-/// Reads a file at once, so that nobody can change it between two looks.
-fn read_whole(file: &File) -> anyhow::Result<Vec<u8>> {
-    let length = file.metadata()?.len();
-    anyhow::ensure!(
-        length <= FILE_BYTES_MAX,
-        "it is larger than {FILE_BYTES_MAX} bytes"
-    );
-    let mut bytes = vec![0; usize::try_from(length)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
 }

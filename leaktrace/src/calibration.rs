@@ -13,12 +13,16 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use leaktrace_common::{call::Call, policy::Policy};
+use leaktrace_common::{
+    call::Call,
+    cookie::{Cookie, Family, Layout, NO_ARGUMENT, Shape},
+    policy::Policy,
+};
 use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     host::maps::read_maps,
-    probes::{Probes, Scope},
+    probes::{Place, Probes, Scope},
 };
 
 /// The hidden command that makes the agent's program a target.
@@ -69,8 +73,8 @@ pub fn measure(
     let pid = target.child.id();
     let file = File::open("/proc/self/exe").context("failed to open our own program")?;
     let points = [
-        (file_offset(allocate as *const () as u64)?, Call::Malloc),
-        (file_offset(release as *const () as u64)?, Call::Free),
+        place(allocate as *const () as u64, Call::Malloc, Shape::Block)?,
+        place(release as *const () as u64, Call::Free, Shape::Free)?,
     ];
     let bare = target.cheapest(probes, &mut discard)?;
     if is_governed {
@@ -102,6 +106,25 @@ pub fn measure(
     probes.forget_hits(pid);
     probes.forget_losses(pid);
     measured
+}
+
+/// A function of ours, whose one argument is a size or a block.
+fn place(address: u64, call: Call, shape: Shape) -> anyhow::Result<Place> {
+    let (size, pointer) = match shape {
+        Shape::Free => (NO_ARGUMENT, 0),
+        _ => (0, NO_ARGUMENT),
+    };
+    let layout = Layout {
+        shape,
+        size,
+        count: NO_ARGUMENT,
+        pointer,
+    };
+    Ok(Place {
+        file_offset: file_offset(address)?,
+        cookie: Cookie::new(call as u8, layout, Family::Other, 0),
+        returns: shape.returns_block(),
+    })
 }
 
 /// Where an instruction of ours lies in our file.

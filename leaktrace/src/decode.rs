@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::{Buf, TryGetError};
 use leaktrace_common::{
     call::Call,
+    cookie::Family,
     event::{FLAG_GO_TINY, FLAG_NOT_FOLLOWED, Kind, StackEnd},
     go::SLOTS_MAX,
     limits::STACK_FRAMES_MAX,
@@ -109,6 +110,8 @@ pub struct Alloc {
     pub tgid: u32,
     /// The function.
     pub call: Call,
+    /// Whose function it is, where the record says so.
+    pub family: Option<Family>,
     /// The block.
     pub address: u64,
     /// Bytes asked for.
@@ -207,9 +210,9 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
     let flags = record.try_get_u16_ne()?;
     let tgid = record.try_get_u32_ne()?;
     Ok(match kind {
-        k if k == Kind::Alloc as u8 => Event::Alloc(alloc(record, tgid, call)?),
+        k if k == Kind::Alloc as u8 => Event::Alloc(alloc(record, tgid, call, flags)?),
         k if k == Kind::Sample as u8 => Event::Sample {
-            alloc: alloc(record, tgid, call)?,
+            alloc: alloc(record, tgid, call, flags)?,
             sample_bytes: record.try_get_u64_ne()?,
         },
         k if k == Kind::Free as u8 => Event::Free {
@@ -226,7 +229,7 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
         }
         k if k == Kind::ReallocEnd as u8 => {
             let old_address = record.try_get_u64_ne()?;
-            let new = alloc(record, tgid, call)?;
+            let new = alloc(record, tgid, call, flags)?;
             let tid = record.try_get_u32_ne()?;
             let is_followed = flags & FLAG_NOT_FOLLOWED == 0;
             Event::ReallocEnd {
@@ -237,7 +240,7 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
             }
         }
         k if k == Kind::GoAlloc as u8 => Event::GoAlloc {
-            alloc: alloc(record, tgid, call)?,
+            alloc: alloc(record, tgid, call, flags)?,
             is_tiny: flags & FLAG_GO_TINY != 0,
             sample_bytes: record.try_get_u64_ne()?,
         },
@@ -266,10 +269,11 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
     })
 }
 
-fn alloc(record: &mut &[u8], tgid: u32, call: u8) -> Result<Alloc, DecodeError> {
+fn alloc(record: &mut &[u8], tgid: u32, call: u8, flags: u16) -> Result<Alloc, DecodeError> {
     Ok(Alloc {
         tgid,
         call: Call::from_number(call).ok_or(DecodeError::UnknownCall(call))?,
+        family: Family::from_number((flags >> 8) as u8),
         address: record.try_get_u64_ne()?,
         size: record.try_get_u64_ne()?,
         stack: record.try_get_u64_ne()?,

@@ -25,6 +25,8 @@ pub mod summary;
 pub mod symbolize;
 pub mod unwind;
 
+pub mod examine;
+
 pub mod attachments;
 pub mod budget;
 pub mod calibration;

@@ -46,8 +46,11 @@ struct Inner {
     opened: HashSet<Mark>,
     /// The same, oldest first.
     opened_order: VecDeque<Mark>,
-    prepare: fn(u32, &mut Mapping),
+    prepare: Prepare,
 }
+
+/// What completes a mapping while its process lives.
+type Prepare = Box<dyn FnMut(u32, &mut Mapping) + Send>;
 
 struct Shared {
     inner: Mutex<Inner>,
@@ -66,7 +69,7 @@ impl MappingWatch {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub fn spawn(events: MmapEvents, prepare: fn(u32, &mut Mapping)) -> anyhow::Result<Self> {
+    pub fn spawn(events: MmapEvents, prepare: Prepare) -> anyhow::Result<Self> {
         let readiness = events.readiness().context("failed to share an epoll")?;
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
@@ -192,7 +195,7 @@ mod tests {
                 return None;
             }
         };
-        Some(MappingWatch::spawn(events, |_, _| ()).expect("a thread can be started"))
+        Some(MappingWatch::spawn(events, Box::new(|_, _| ())).expect("a thread can be started"))
     }
 
     /// The program of a process that is gone, and whose file is gone too, was opened while it lived, once for all that

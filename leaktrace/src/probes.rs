@@ -2,25 +2,28 @@
 //! Must not know which processes are of interest or what the records lead to.
 
 mod go;
+mod links;
+mod native;
 mod policies;
 pub mod rows;
 mod tables;
 mod unwind;
 
-use std::{fs::File, num::NonZeroU32, os::fd::AsRawFd as _, path::PathBuf, sync::mpsc, thread};
+use std::{num::NonZeroU32, sync::mpsc};
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{
         ProgramError, ProgramType, TracePoint, UProbe,
-        uprobe::{UProbeAttachPoint, UProbeLink, UProbeLinkId, UProbeScope},
+        uprobe::{UProbeLink, UProbeScope},
     },
     sys::{BpfHelper, UProbeMultiFeature, is_helper_supported, is_uprobe_multi_supported},
 };
-use leaktrace_common::{call::Call, config::ProbeConfig, limits, policy::Policy};
+use leaktrace_common::{config::ProbeConfig, limits, policy::Policy};
 
-use crate::{allocators::Plan, tracefs};
+pub use self::{links::Attached, native::Place};
+use crate::tracefs;
 
 /// The BPF object, built by `build.rs`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/leaktrace-ebpf"));
@@ -33,39 +36,6 @@ pub struct Probes {
     /// host when one goes, some tens of milliseconds in which a new process would have to wait.
     closing: mpsc::Sender<UProbeLink>,
 }
-
-/// The links of one file; they stay until they are detached.
-#[derive(Debug)]
-pub struct Attached {
-    programs: Programs,
-    enter: Vec<UProbeLinkId>,
-    exit: Vec<UProbeLinkId>,
-}
-
-/// Which programs stand at a file's points.
-#[derive(Clone, Copy, Debug)]
-struct Programs {
-    enter: &'static str,
-    exit: &'static str,
-}
-
-/// One link for all points of a file.
-const NATIVE_MULTI: Programs = Programs {
-    enter: "native_enter_multi",
-    exit: "native_exit_multi",
-};
-
-/// One link for each point.
-const NATIVE: Programs = Programs {
-    enter: "native_enter",
-    exit: "native_exit",
-};
-
-/// They do nothing.
-const EMPTY_MULTI: Programs = Programs {
-    enter: "empty_enter_multi",
-    exit: "empty_exit_multi",
-};
 
 /// Whose calls are traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,18 +144,19 @@ impl Probes {
         let mut probes = Self {
             ebpf,
             is_multi,
-            closing: close_links()?,
+            closing: links::close_links()?,
         };
-        probes.load_programs(probes.native())?;
+        probes.load_native()?;
         Ok(probes)
     }
 
-    fn load_programs(&mut self, programs: Programs) -> anyhow::Result<()> {
-        for name in [programs.enter, programs.exit] {
-            let program = self.uprobe(name)?;
-            program.load().map_err(|error| refused(error.into()))?;
+    /// Hands a program to the kernel, unless it has it.
+    fn load_uprobe(&mut self, name: &str) -> anyhow::Result<()> {
+        let program = self.uprobe(name)?;
+        if program.fd().is_ok() {
+            return Ok(());
         }
-        Ok(())
+        program.load().map_err(|error| refused(error.into()))
     }
 
     fn follow(&mut self, program: &str, category: &str, name: &str) -> anyhow::Result<()> {
@@ -207,181 +178,11 @@ impl Probes {
         self.is_multi
     }
 
-    /// Puts a file's probes in place. The path is that of the held descriptor, so that nobody can
-    /// put another file in its place.
-    ///
-    /// Returns are attached before entries: a call whose entry is seen has its return seen too.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses; nothing of this file is attached then.
-    pub fn attach(&mut self, file: &File, plan: &Plan, scope: Scope) -> anyhow::Result<Attached> {
-        self.attach_programs(self.native(), file, plan, scope)
-    }
-
-    /// Puts programs that do nothing where `attach` would put the real ones: the least that any
-    /// tracer with these probes can cost. Once for each `Probes`.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses, or lacks `uprobe_multi`.
-    pub fn attach_empty(
-        &mut self,
-        file: &File,
-        plan: &Plan,
-        scope: Scope,
-    ) -> anyhow::Result<Attached> {
-        anyhow::ensure!(
-            self.is_multi,
-            "the empty programs need uprobe_multi: Linux 6.6 or later"
-        );
-        self.load_programs(EMPTY_MULTI)?;
-        self.attach_programs(EMPTY_MULTI, file, plan, scope)
-    }
-
-    fn attach_programs(
-        &mut self,
-        programs: Programs,
-        file: &File,
-        plan: &Plan,
-        scope: Scope,
-    ) -> anyhow::Result<Attached> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let point = |probe: &crate::allocators::ChosenProbe| UProbeAttachPoint {
-            location: probe.file_offset.into(),
-            cookie: Some(u64::from(probe.call as u8)),
-        };
-        let enters: Vec<_> = plan.probes.iter().map(point).collect();
-        let exits: Vec<_> = plan
-            .probes
-            .iter()
-            .filter(|probe| probe.call != Call::Free)
-            .map(point)
-            .collect();
-        let mut attached = Attached {
-            programs,
-            enter: Vec::new(),
-            exit: Vec::new(),
-        };
-        let result = self
-            .attach_points(programs.exit, &exits, &path, scope, &mut attached.exit)
-            .and_then(|()| {
-                self.attach_points(programs.enter, &enters, &path, scope, &mut attached.enter)
-            });
-        match result {
-            Ok(()) => Ok(attached),
-            Err(error) => {
-                self.detach(attached);
-                Err(error)
-            }
-        }
-    }
-
-    /// Puts the real programs at these places of a file: entries, and returns of all that hands out.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses; nothing is attached then.
-    pub fn attach_at(
-        &mut self,
-        file: &File,
-        places: &[(u64, Call)],
-        scope: Scope,
-    ) -> anyhow::Result<Attached> {
-        let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let programs = self.native();
-        let mut attached = Attached {
-            programs,
-            enter: Vec::new(),
-            exit: Vec::new(),
-        };
-        let point = |(offset, call): &(u64, Call)| UProbeAttachPoint {
-            location: (*offset).into(),
-            cookie: Some(u64::from(*call as u8)),
-        };
-        let enters: Vec<_> = places.iter().map(point).collect();
-        let returning = places.iter().filter(|(_, call)| *call != Call::Free);
-        let exits: Vec<_> = returning.map(point).collect();
-        let result = self
-            .attach_points(programs.exit, &exits, &path, scope, &mut attached.exit)
-            .and_then(|()| {
-                self.attach_points(programs.enter, &enters, &path, scope, &mut attached.enter)
-            });
-        match result {
-            Ok(()) => Ok(attached),
-            Err(error) => {
-                self.detach(attached);
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes the probes of a file out again, soon.
-    pub fn detach(&mut self, attached: Attached) {
-        // Entries first, so that no call is left without its return.
-        for (name, links) in [
-            (attached.programs.enter, attached.enter),
-            (attached.programs.exit, attached.exit),
-        ] {
-            let closing = self.closing.clone();
-            if let Ok(program) = self.uprobe(name) {
-                for link in links {
-                    // A link that is gone is what was wanted, and one that nobody takes over is
-                    // closed right here.
-                    if let Ok(link) = program.take_link(link) {
-                        let _ = closing.send(link);
-                    }
-                }
-            }
-        }
-    }
-
-    fn attach_points(
-        &mut self,
-        name: &str,
-        points: &[UProbeAttachPoint<'static>],
-        path: &PathBuf,
-        scope: Scope,
-        links: &mut Vec<UProbeLinkId>,
-    ) -> anyhow::Result<()> {
-        let each = if self.is_multi {
-            points.len().max(1)
-        } else {
-            1
-        };
-        let program = self.uprobe(name)?;
-        for points in points.chunks(each) {
-            let link = program
-                .attach(points.iter(), path, scope.into())
-                .map_err(|error| {
-                    let error = anyhow::Error::from(error);
-                    refused(error.context(format!("failed to attach {name}")))
-                })?;
-            links.push(link);
-        }
-        Ok(())
-    }
-
     fn uprobe(&mut self, name: &str) -> anyhow::Result<&mut UProbe> {
         let program = self.ebpf.program_mut(name);
         let program = program.with_context(|| format!("the object has no program {name}"))?;
         Ok(program.try_into()?)
     }
-
-    fn native(&self) -> Programs {
-        if self.is_multi { NATIVE_MULTI } else { NATIVE }
-    }
-}
-
-/// Starts the thread that closes links, in the order in which it is given them; it ends with the
-/// last sender.
-fn close_links() -> anyhow::Result<mpsc::Sender<UProbeLink>> {
-    let (sender, links) = mpsc::channel();
-    thread::Builder::new()
-        .name("link-closer".to_owned())
-        .spawn(move || links.into_iter().for_each(drop))
-        .context("failed to start the thread that closes links")?;
-    Ok(sender)
 }
 
 /// Adds the remedy to a refusal by the kernel.

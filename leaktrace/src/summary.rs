@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use leaktrace_common::call::Call;
+use leaktrace_common::{call::Call, cookie::Family};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -42,6 +42,8 @@ pub struct SiteSummary {
     pub stack: Option<Arc<Stack>>,
     /// The function that was called, of several the first.
     pub call: Option<Call>,
+    /// Whose function that is.
+    pub family: Option<Family>,
     /// The figures.
     pub counts: Counts,
     /// How old what is live is.
@@ -111,6 +113,7 @@ pub fn summarize(
             sites.push(SiteSummary {
                 stack,
                 call,
+                family: totals.family,
                 counts: Counts::default(),
                 ages: SiteAges::default(),
                 judgement: Judgement::default(),
@@ -277,6 +280,7 @@ mod tests {
         Event::Alloc(Alloc {
             tgid,
             call: Call::Malloc,
+            family: Some(Family::Glibc),
             address,
             size,
             stack,

@@ -41,10 +41,10 @@ impl Tracer {
     /// Puts programs that do nothing where leaktrace's would be.
     pub fn empty(target: &Target) -> anyhow::Result<Self> {
         let bytes = fs::read(&target.library)?;
-        let plan = allocators::plan(&Elf::parse(&bytes)?, &allocators::GLIBC);
+        let allocators = allocators::examine(&Elf::parse(&bytes)?, &[]);
         let mut probes = Box::new(Probes::load(&Settings::default())?);
         let file = File::open(&target.library)?;
-        probes.attach_empty(&file, &plan, Scope::Process(target.pid()))?;
+        probes.attach_empty(&file, &allocators, Scope::Process(target.pid()))?;
         Ok(Self::Empty { _probes: probes })
     }
 

@@ -7,6 +7,9 @@
 
 mod error;
 mod load;
+mod symbols;
+
+use std::cell::OnceCell;
 
 use object::LittleEndian;
 use object::elf;
@@ -14,9 +17,11 @@ use object::read::elf::{
     Dyn as _, FileHeader as _, GnuHashTable, HashTable, ProgramHeader as _, SectionHeader as _,
     SectionTable, Sym as _,
 };
+use rustc_hash::FxHashMap;
 
 pub use self::error::ElfError;
 use self::load::Load;
+pub use self::symbols::{Bound, Definition, header_ranges, table_ranges};
 
 /// The one layout that is read here: 64-bit, little endian.
 type Header = elf::FileHeader64<LittleEndian>;
@@ -72,6 +77,7 @@ struct Dynamic<'d> {
     hash: Option<u64>,
     gnu_hash: Option<u64>,
     needed: Vec<u64>,
+    soname: Option<u64>,
 }
 
 /// An x86-64 program or shared object.
@@ -83,11 +89,23 @@ pub struct Elf<'d> {
     segments: &'d [Segment],
     loads: Vec<Load>,
     sections: Option<SectionTable<'d, Header>>,
+    /// Symbols' numbers by the slots that they are bound to, read when first asked for.
+    slots: OnceCell<FxHashMap<u64, u32>>,
 }
 
 impl<'d> Elf<'d> {
     /// Checks the headers. The bytes must be aligned to 8, as a mapping or a buffer is.
     pub fn parse(bytes: &'d [u8]) -> Result<Elf<'d>, ElfError> {
+        let elf = Self::parse_symbols(bytes)?;
+        if !elf.code_loads().any(|load| load.file_size > 0) {
+            return Err(ElfError::NoCode);
+        }
+        Ok(elf)
+    }
+
+    /// The same of a file of which only the symbols are of interest: separate debug info has none
+    /// of the code.
+    pub fn parse_symbols(bytes: &'d [u8]) -> Result<Elf<'d>, ElfError> {
         let header = parse_header(bytes)?;
         let count = header.phnum(LE, bytes).map_err(|_| ElfError::BadSegments)? as usize;
         if count > MAX_SEGMENTS {
@@ -97,12 +115,6 @@ impl<'d> Elf<'d> {
             .program_headers(LE, bytes)
             .map_err(|_| ElfError::BadSegments)?;
         let loads: Vec<Load> = segments.iter().filter_map(Load::from_segment).collect();
-        if !loads
-            .iter()
-            .any(|load| load.executable && load.file_size > 0)
-        {
-            return Err(ElfError::NoCode);
-        }
         // Stripped or damaged section headers do not stop a program from running.
         let sections = header
             .sections(LE, bytes)
@@ -113,6 +125,7 @@ impl<'d> Elf<'d> {
             segments,
             loads,
             sections,
+            slots: OnceCell::new(),
         })
     }
 
@@ -331,6 +344,7 @@ impl<'d> Elf<'d> {
                 elf::DT_SYMTAB => dynamic.symbols = Some(value),
                 elf::DT_HASH => dynamic.hash = Some(value),
                 elf::DT_GNU_HASH => dynamic.gnu_hash = Some(value),
+                elf::DT_SONAME => dynamic.soname = Some(value),
                 elf::DT_NEEDED if dynamic.needed.len() < MAX_NEEDED => dynamic.needed.push(value),
                 _ => {}
             }

@@ -2,4 +2,6 @@
 //! Must not know paths, processes, the kernel's interfaces or who asks.
 
 pub mod elf;
+pub mod flow;
 pub mod placement;
+pub mod sparse;

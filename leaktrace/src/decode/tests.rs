@@ -19,6 +19,7 @@ const COMM: [u8; 16] = *b"worker\0\0\0\0\0\0\0\0\0\0";
 const ALLOC: Alloc = Alloc {
     tgid: 7,
     call: Call::Calloc,
+    family: None,
     address: 0x5555_0000,
     size: 96,
     stack: 0xabcd,

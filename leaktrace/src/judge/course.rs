@@ -218,6 +218,7 @@ mod tests {
         Event::Alloc(Alloc {
             tgid: 1,
             call: Call::Malloc,
+            family: None,
             address,
             size,
             stack,

@@ -244,7 +244,7 @@ impl ProcessLedger {
         if is_shared && sample_bytes != 0 {
             return;
         }
-        let number = self.site_number(alloc.stack, alloc.call, sample_bytes);
+        let number = self.site_number(&alloc, sample_bytes);
         if is_shared {
             // It takes the room that another has paid for. Go, too, counts it as given back at once,
             // because no one sees it die.

@@ -292,7 +292,7 @@ impl ProcessLedger {
     }
 
     fn insert(&mut self, alloc: Alloc, sample_bytes: u64) {
-        let number = self.site_number(alloc.stack, alloc.call, sample_bytes);
+        let number = self.site_number(&alloc, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {
             site.add_allocated(block.size(), block.time_us());
@@ -309,7 +309,8 @@ impl ProcessLedger {
         }
     }
 
-    pub(super) fn site_number(&mut self, stack: u64, call: Call, sample_bytes: u64) -> u32 {
+    pub(super) fn site_number(&mut self, alloc: &Alloc, sample_bytes: u64) -> u32 {
+        let (stack, call) = (alloc.stack, alloc.call);
         if let Some(number) = self.site_numbers.get(&(stack, call, sample_bytes)) {
             return *number;
         }
@@ -320,11 +321,13 @@ impl ProcessLedger {
             if let Some(last) = self.sites.last_mut() {
                 last.stack = 0;
                 last.call = None;
+                last.family = None;
             }
         } else {
             self.sites.push(SiteTotals {
                 stack,
                 call: Some(call),
+                family: alloc.family,
                 estimate: Estimate::new(sample_bytes),
                 ..SiteTotals::default()
             });

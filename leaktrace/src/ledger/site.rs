@@ -1,7 +1,7 @@
 //! Owns the figures of one site of one process: what it handed out and how old what is left is.
 //! Must not know blocks, stacks or other processes.
 
-use leaktrace_common::call::Call;
+use leaktrace_common::{call::Call, cookie::Family};
 
 use super::{Cohorts, Estimate, Units};
 
@@ -16,6 +16,8 @@ pub struct SiteTotals {
     pub stack: u64,
     /// The function that was called.
     pub call: Option<Call>,
+    /// Whose function that is.
+    pub family: Option<Family>,
     /// Bytes handed out; what a child inherits counts as handed out to it.
     pub allocated_bytes: u64,
     /// Blocks handed out.

@@ -19,6 +19,7 @@ fn event(line: &str) -> Event {
     let alloc = |address: usize, size: usize, stack: usize, time: usize| Alloc {
         tgid,
         call: Call::Malloc,
+        family: None,
         address: number(address),
         size: number(size),
         stack: number(stack),
@@ -281,6 +282,7 @@ fn a_block_takes_at_most_64_bytes() {
         let alloc = Alloc {
             tgid: 1,
             call: Call::Malloc,
+            family: None,
             address: 0x5555_0000_0000 + index * 48,
             size: 40,
             stack: index % 100,

@@ -8,14 +8,13 @@ use leaktrace_common::{call::Call, counter::Counter};
 use super::{
     Tracer,
     assemble_go::{GO, collected, native_name},
-    describe::described,
     judging::set_memory_left,
 };
 use crate::{
     host::clock::Clock,
     ledger::{ProcessKey, ProcessLedger},
     naming::{Names, lasting_id},
-    report::model::{self, Accuracy, AccuracyKind, Coverage, Report},
+    report::model::{self, Accuracy, AccuracyKind, Report},
     roster::Member,
     stacks::Stack,
     summary::{self, ProcessSummary, SiteSummary, View},
@@ -89,8 +88,10 @@ impl Tracer {
         let (reported_hits, reported_ns) = member.reported_hits;
         let since_ns = now_ns.saturating_sub(reported_ns.max(self.began_ns));
         self.context.roster.get_mut(key).reported_hits = (hits, now_ns);
-        let (allocators, coverage, coverage_reason) = self.coverage(tgid);
-        let (coverage, coverage_reason) = self.watched(&member, now_ns, coverage, coverage_reason);
+        let covered = self.coverage(tgid);
+        let (coverage, coverage_reason) =
+            self.watched(&member, now_ns, covered.coverage, covered.reason);
+        let allocators = covered.allocators;
         let executable = self.executable(tgid, &member);
         let process = self.ledger.get(key)?;
         let allocator = native_name(&allocators);
@@ -125,11 +126,7 @@ impl Tracer {
                 .as_ref()
                 .map_or_else(Default::default, |_| model::Runtime::Go),
             go,
-            coverage: if allocators.is_empty() {
-                Coverage::None
-            } else {
-                coverage
-            },
+            coverage,
             coverage_reason,
             allocators,
             accuracy: self.estimated(
@@ -154,6 +151,7 @@ impl Tracer {
     fn site(&self, site: &SiteSummary, allocator: &str, names: &Names) -> model::Site {
         let is_go = site.call == Some(Call::Mallocgc);
         let allocator = if is_go { GO } else { allocator };
+        let allocator = site.family.map_or(allocator, |family| family.name());
         let stack = site.stack.as_deref();
         let (frames, truncated) = match stack {
             Some(stack) => names.of(stack),
@@ -183,54 +181,6 @@ impl Tracer {
             *seconds = ((*seconds - began_s).max(0.0) * 10.0).round() / 10.0;
         }
         Some(course)
-    }
-
-    /// The allocators that a process maps, how much of them is probed, and why not all.
-    fn coverage(&mut self, tgid: u32) -> (Vec<model::Allocator>, Coverage, Option<String>) {
-        let mappings = self.allocator_mappings(tgid);
-        let go = self.go_coverage(tgid);
-        let probed = self.attachments.files_of(tgid);
-        let mut allocators: Vec<model::Allocator> = Vec::new();
-        let mut why_not = None;
-        let mut is_partial = false;
-        let mut seen = Vec::new();
-        for mapping in mappings {
-            let module = self.context.modules.resolve(tgid, &mapping);
-            if seen.contains(&module) {
-                continue;
-            }
-            seen.push(module);
-            if !probed.contains(&module) {
-                let failure = self.attachments.failure(tgid, module);
-                why_not.get_or_insert_with(|| {
-                    failure.unwrap_or_else(|| "its C library was not probed in time".to_owned())
-                });
-                is_partial = true;
-                continue;
-            }
-            let Some(Ok(allocator)) = self.attachments.known(module) else {
-                continue;
-            };
-            is_partial |= !allocator.plan.not_covered.is_empty();
-            allocators.push(described(allocator, &mapping.path));
-        }
-        match go {
-            Some(Ok(go)) => allocators.insert(0, go),
-            Some(Err(why)) => {
-                is_partial = true;
-                why_not.get_or_insert(why);
-            }
-            None => {}
-        }
-        if allocators.is_empty() && why_not.is_none() {
-            why_not = Some("it maps no C library: statically linked, or not native".to_owned());
-        }
-        let coverage = if is_partial {
-            Coverage::Partial
-        } else {
-            Coverage::Full
-        };
-        (allocators, coverage, why_not)
     }
 
     fn executable(&mut self, tgid: u32, member: &Member) -> model::Executable {

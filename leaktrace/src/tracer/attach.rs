@@ -5,15 +5,16 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, bail};
 
-use super::{Todo, Tracer, context::may_hold_allocator};
+use super::{Todo, Tracer};
 use crate::{
+    allocators::Allocator,
     host::{
         clock::Clock,
         maps::{Mapping, read_maps},
         process::{self, ProcessFacts},
     },
     launch::Launch,
-    modules::ModuleId,
+    modules::Module,
     probes::Scope,
 };
 
@@ -47,6 +48,7 @@ impl Tracer {
             }
         }
         if let Some(launch) = launch {
+            self.holds_images = launch.follows_children();
             self.attach_before_exec(launch.pid())?;
         }
         Ok(())
@@ -65,7 +67,7 @@ impl Tracer {
             if let Err(why) = self.attach_go(tgid, Scope::Host) {
                 refusals.push(why);
             }
-            for mapping in self.allocator_mappings(tgid) {
+            for mapping in self.file_mappings(tgid) {
                 if let Err(why) = self.attach_mapping(tgid, &mapping, Scope::Host) {
                     refusals.push(why);
                 }
@@ -100,75 +102,33 @@ impl Tracer {
     /// Traces one process through every allocator that it maps.
     fn attach_one(&mut self, pid: u32) -> Result<(), String> {
         self.admit(pid);
-        let mappings = self.allocator_mappings(pid);
         // Tables first, so that the very first stacks are whole.
         self.settle_code().map_err(|error| format!("{error:#}"))?;
         let go = self.attach_go(pid, Scope::Process(pid));
-        if mappings.is_empty() {
-            go?;
-            if self.is_go(pid) {
-                return Ok(());
-            }
-            read_maps(pid).map_err(|error| format!("its mappings cannot be read: {error}"))?;
-            return Err("it maps no C library (statically linked?); \
-                        remedy: see what it maps in /proc/PID/maps"
-                .to_owned());
+        if self.attach_image(pid)? || self.is_go(pid) {
+            return Ok(());
         }
-        for mapping in mappings {
-            self.attach_mapping(pid, &mapping, Scope::Process(pid))?;
-        }
-        Ok(())
+        go?;
+        read_maps(pid).map_err(|error| format!("its mappings cannot be read: {error}"))?;
+        let why = self.why_nothing_is_seen(pid);
+        Err(format!(
+            "{why}; remedy: see `leaktrace inspect --pid {pid}`"
+        ))
     }
 
-    /// A command's C library is not mapped before it runs. Its probes are placed for the waiting
-    /// process all the same: the kernel puts them in when the file is mapped.
-    fn attach_before_exec(&mut self, pid: u32) -> anyhow::Result<()> {
-        self.admit(pid);
-        let libraries = self.usual_libraries();
-        if libraries.is_empty() {
-            bail!("no C library was found on this host; remedy: report its distribution");
+    /// Probes every allocator that a process maps, for that process; `false` where it maps none
+    /// that makes blocks.
+    pub(super) fn attach_image(&mut self, tgid: u32) -> Result<bool, String> {
+        let mut makes_blocks = false;
+        for mapping in self.file_mappings(tgid) {
+            let attached = self.attach_mapping(tgid, &mapping, Scope::Process(tgid))?;
+            makes_blocks |= attached == Some(true);
         }
-        for module in &libraries {
-            self.unwinding.prepare(self.context.modules.get(*module));
-        }
-        self.settle_code()?;
-        let mut refusals = Vec::new();
-        for module in &libraries {
-            let module = self.context.modules.get(*module).clone();
-            let scope = Scope::Process(pid);
-            if let Err(why) = self.attachments.attach(&mut self.probes, &module, scope) {
-                refusals.push(format!("cannot trace {}: {why}", module.path));
-            }
-        }
-        // One that only others use, and that is gone by now, is not the command's. Should it be
-        // after all, the report says that it was refused.
-        match refusals.first() {
-            Some(why) if refusals.len() == libraries.len() => bail!("{why}"),
-            _ => Ok(()),
-        }
-    }
-
-    /// The C libraries that programs of this host use: those that its processes map, our own
-    /// among them where we are linked to one.
-    fn usual_libraries(&mut self) -> Vec<ModuleId> {
-        let mut libraries = Vec::new();
-        for pid in process::list_pids().unwrap_or_default() {
-            if !is_in_our_root(pid) {
-                continue;
-            }
-            let mappings = read_maps(pid).unwrap_or_default();
-            for mapping in mappings.iter().filter(|it| may_hold_allocator(it)) {
-                let module = self.context.modules.resolve(pid, mapping);
-                if !libraries.contains(&module) {
-                    libraries.push(module);
-                }
-            }
-        }
-        libraries
+        Ok(makes_blocks)
     }
 
     /// Lists a process and reads what it maps.
-    fn admit(&mut self, tgid: u32) {
+    pub(super) fn admit(&mut self, tgid: u32) {
         let key = self.ledger.watch(tgid, Clock::now_boot_ns());
         if self.context.roster.get(key).is_none() {
             self.context.roster.note(key, tgid, None, None);
@@ -176,24 +136,45 @@ impl Tracer {
         }
     }
 
-    pub(super) fn allocator_mappings(&self, tgid: u32) -> Vec<Mapping> {
+    /// Everything of files that a process maps for execution: any of it may define an allocator.
+    pub(super) fn file_mappings(&self, tgid: u32) -> Vec<Mapping> {
         let space = self.context.spaces.get(tgid);
         let mappings = space.into_iter().flat_map(|space| space.iter());
         mappings
-            .filter(|mapping| may_hold_allocator(mapping))
+            .filter(|mapping| mapping.is_file())
             .cloned()
             .collect()
     }
 
+    /// Looks at one executable mapping of a process, and probes what it finds: every such mapping
+    /// comes by here, once for each file and scope. `None` where there is nothing to probe, else
+    /// whether that makes blocks.
     pub(super) fn attach_mapping(
         &mut self,
         tgid: u32,
         mapping: &Mapping,
         scope: Scope,
-    ) -> Result<(), String> {
+    ) -> Result<Option<bool>, String> {
         let module = self.context.modules.resolve(tgid, mapping);
         let module = self.context.modules.get(module).clone();
-        self.attachments.attach(&mut self.probes, &module, scope)
+        if scope == Scope::Host && is_our_program(&module) {
+            return Ok(None);
+        }
+        let Ok(examined) = self.attachments.examine(&module, tgid) else {
+            // What is no program of this machine's kind has no allocator either; should nothing
+            // else of the process have one, the report says why.
+            return Ok(None);
+        };
+        if examined.allocators.is_empty() {
+            if let Some(build_id) = examined.build_id {
+                self.context.note_without(build_id);
+            }
+            return Ok(None);
+        }
+        let is_probed = self
+            .attachments
+            .attach(&mut self.probes, &module, tgid, scope)?;
+        Ok(is_probed.then(|| examined.allocators.iter().any(Allocator::makes_blocks)))
     }
 
     fn matches_comm(&self, tgid: u32) -> bool {
@@ -233,9 +214,10 @@ impl Tracer {
         for module in self.attachments.files_of(parent) {
             let module = self.context.modules.get(module).clone();
             // A child that is gone already needs none; any other failure is told in the report.
+            let scope = Scope::Process(child);
             let _ = self
                 .attachments
-                .attach(&mut self.probes, &module, Scope::Process(child));
+                .attach(&mut self.probes, &module, child, scope);
         }
     }
 
@@ -243,6 +225,11 @@ impl Tracer {
     pub(super) fn do_todo(&mut self) {
         for todo in std::mem::take(&mut self.todo) {
             match todo {
+                // One that is held until all is mapped is not late, whatever is mapped until then.
+                Todo::Imaged { tgid } if self.holds_images => {
+                    self.entering.insert(tgid);
+                }
+                Todo::Imaged { .. } => {}
                 Todo::Forked { parent, child } => self.follow_child(parent, child),
                 Todo::Executed { tgid } => {
                     self.follow_go(tgid);
@@ -251,12 +238,15 @@ impl Tracer {
                 Todo::Exited { tgid } => {
                     self.attachments.release(&mut self.probes, tgid);
                     self.go.release(&mut self.probes, tgid);
+                    self.entering.remove(&tgid);
                     self.unwinding.forget(tgid);
                     if self.ledger.key(tgid).is_none() {
                         self.context.spaces.forget(tgid);
                     }
                 }
-                Todo::Mapped { tgid, mapping } => self.follow_mapping(tgid, &mapping),
+                Todo::Mapped { tgid, mapping } => {
+                    self.follow_mapping(tgid, &mapping);
+                }
             }
         }
     }
@@ -291,8 +281,11 @@ impl Tracer {
             false => return,
         };
         let module = self.context.modules.resolve(tgid, mapping);
-        let is_new = !self.attachments.files_of(tgid).contains(&module);
-        if is_new && self.attach_mapping(tgid, mapping, scope).is_ok() {
+        if self.attachments.is_placed(tgid, module) {
+            return;
+        }
+        let attached = self.attach_mapping(tgid, mapping, scope);
+        if matches!(attached, Ok(Some(_))) && !self.entering.contains(&tgid) {
             self.mark_late(tgid);
         }
     }
@@ -324,11 +317,11 @@ impl Tracer {
     }
 }
 
-/// Whether a process sees the file system that a command of ours would.
-fn is_in_our_root(pid: u32) -> bool {
-    let root = |pid: &str| {
-        let metadata = fs::metadata(format!("/proc/{pid}/root/")).ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    root(&pid.to_string()) == root("self")
+/// Whether a file is the one that we execute, as others may too: probes for everyone would stop us at
+/// each of our own allocations, and show us nothing that we look at.
+fn is_our_program(module: &Module) -> bool {
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let file = module.file.as_ref().and_then(|it| it.metadata().ok());
+    let own = fs::metadata("/proc/self/exe").ok();
+    file.is_some() && file.map(identity) == own.map(identity)
 }

@@ -6,16 +6,16 @@ use std::fs::File;
 use leaktrace_common::event::StackEnd;
 use rustc_hash::FxHashMap;
 
+use super::without::Without;
 use crate::{
     address_spaces::AddressSpaces,
-    allocators::is_libc_name,
     host::{
         clock::Clock,
-        maps::{Mapping, read_maps},
+        maps::{BuildId, Mapping, read_maps},
     },
     mapping_watch::{MappingWatch, Seen},
     mappings::AddressSpace,
-    mmap_events::{MapChange, MmapEvents},
+    mmap_events::MapChange,
     modules::Modules,
     roster::Roster,
     stacks::{Place, Stack, Stacks},
@@ -24,14 +24,6 @@ use crate::{
 /// A process whose stacks do not fit its known mappings is looked at again no more often than
 /// this: code that no file holds, as of a JIT, would otherwise cost a look for each stack.
 const REFRESH_PAUSE_NS: u64 = 1_000_000_000;
-
-/// Pages of the ring of mapping events on each CPU: 512 KiB hold some thousands of mappings.
-const MAP_RING_PAGES: u32 = 128;
-
-/// Whether a mapping's file is worth a look for entry points.
-pub fn may_hold_allocator(mapping: &Mapping) -> bool {
-    mapping.is_file() && mapping.path.rsplit('/').next().is_some_and(is_libc_name)
-}
 
 /// What is kept beside the blocks.
 pub struct Context {
@@ -43,29 +35,32 @@ pub struct Context {
     pub modules: Modules,
     /// Their stacks.
     pub stacks: Stacks,
-    /// New mappings of files that may hold an allocator, by process, not acted on yet.
-    pub mapped_allocators: Vec<(u32, Mapping)>,
+    /// New images and new mappings of files, by process, not acted on yet; `None` is a new image.
+    pub mapped_files: Vec<(u32, Option<Mapping>)>,
     /// Records of mappings that the kernel dropped.
     pub map_records_lost: u64,
     /// Where stacks go that are to be checked.
     pub oracle: Option<File>,
     mapping_watch: Option<MappingWatch>,
     refreshed_ns: FxHashMap<u32, u64>,
+    /// Files that define no allocator.
+    without: Without,
 }
 
 impl Context {
     /// Begins to take in what is mapped, where the kernel tells.
-    pub fn new(mapping_watch: Option<MappingWatch>) -> Self {
+    pub fn new(mapping_watch: Option<MappingWatch>, without: Without) -> Self {
         Self {
             roster: Roster::default(),
             spaces: AddressSpaces::default(),
             modules: Modules::default(),
             stacks: Stacks::default(),
-            mapped_allocators: Vec::new(),
+            mapped_files: Vec::new(),
             map_records_lost: 0,
             oracle: None,
             mapping_watch,
             refreshed_ns: FxHashMap::default(),
+            without,
         }
     }
 
@@ -77,18 +72,27 @@ impl Context {
         let (seen, until_ns) = watch.take();
         let lost = watch.lost();
         for Seen { event, file } in seen {
-            if let MapChange::Mapped(mapping) = &event.change {
-                if may_hold_allocator(mapping) {
-                    self.mapped_allocators.push((event.tgid, mapping.clone()));
+            match &event.change {
+                MapChange::Mapped(mapping) => {
+                    if self.without.may_hold_allocator(mapping) {
+                        self.mapped_files.push((event.tgid, Some(mapping.clone())));
+                    }
+                    if let Some(file) = file {
+                        self.modules.keep_early(mapping, file);
+                    }
                 }
-                if let Some(file) = file {
-                    self.modules.keep_early(mapping, file);
-                }
+                MapChange::Executed => self.mapped_files.push((event.tgid, None)),
+                MapChange::Forked { .. } => {}
             }
             self.spaces.push(event);
         }
         self.spaces.complete(until_ns);
         std::mem::replace(&mut self.map_records_lost, lost) != lost
+    }
+
+    /// Notes that files with this build id define no allocator.
+    pub fn note_without(&mut self, build_id: BuildId) {
+        self.without.insert(build_id);
     }
 
     /// Waits until something is mapped; for ever, where the kernel does not tell.
@@ -168,28 +172,4 @@ impl Context {
             self.snapshot(tgid);
         }
     }
-}
-
-/// Adds which file a new mapping shows, where the kernel told only its build id. That is enough
-/// for names, but probes lie in one file, and another with the same build id, as in the image of
-/// another container, has none. A process that is gone keeps the build id.
-fn identify(tgid: u32, mapping: &mut Mapping) {
-    if mapping.inode != 0 {
-        return;
-    }
-    let mappings = read_maps(tgid).unwrap_or_default();
-    let same = |it: &&Mapping| it.start == mapping.start && it.path == mapping.path;
-    if let Some(known) = mappings.iter().find(same) {
-        (mapping.device, mapping.inode) = (known.device, known.inode);
-        mapping.build_id = None;
-    }
-}
-
-/// Listens to what is mapped on the whole host.
-pub fn watch_mappings() -> anyhow::Result<MappingWatch> {
-    MappingWatch::spawn(MmapEvents::open(MAP_RING_PAGES)?, |tgid, mapping| {
-        if may_hold_allocator(mapping) {
-            identify(tgid, mapping);
-        }
-    })
 }

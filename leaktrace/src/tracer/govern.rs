@@ -154,7 +154,7 @@ impl Tracer {
                 self.attachments.forget(&mut self.probes, tgid);
                 Scope::Process(tgid)
             };
-            for mapping in self.allocator_mappings(tgid) {
+            for mapping in self.file_mappings(tgid) {
                 // What fails is told in the report, as coverage.
                 let _ = self.attach_mapping(tgid, &mapping, scope);
             }

@@ -4,13 +4,16 @@
 mod assemble;
 mod assemble_go;
 mod attach;
+mod attach_command;
 mod attach_go;
 mod context;
-mod describe;
+mod coverage;
 mod govern;
 mod judging;
 mod keeping;
 mod oracle;
+mod shedding;
+mod without;
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -29,7 +32,8 @@ use crate::{
     symbolize::Symbolizer,
     unwinding::Unwinding,
 };
-use context::{Context, watch_mappings};
+use context::Context;
+use without::{Without, watch_mappings};
 
 /// How long the beginning of a trace waits for unwind tables. What is not ready by then is walked by
 /// frame pointers until it is.
@@ -37,10 +41,6 @@ const TABLES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a process that executed a new image waits for the unwind tables of what it maps.
 const IMAGE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Processes that ended and still wait for a report. Beyond it those with the fewest live bytes
-/// are dropped and counted.
-const ENDED_MAX: usize = 4_096;
 
 /// Bytes that the smallest record takes in the ring: a free and the ring's own header of 8.
 const RECORD_BYTES_MIN: usize = size_of::<leaktrace_common::event::Free>() + 8;
@@ -53,7 +53,9 @@ enum Todo {
     Executed { tgid: u32 },
     /// It ended.
     Exited { tgid: u32 },
-    /// It maps a file that may hold an allocator.
+    /// It begins to execute a new image, of which nothing is mapped yet.
+    Imaged { tgid: u32 },
+    /// It maps a file, which may hold an allocator.
     Mapped { tgid: u32, mapping: Mapping },
 }
 
@@ -82,6 +84,10 @@ pub struct Tracer {
     /// Children that were attached to while they waited at their birth, until the record of it
     /// comes.
     born: FxHashSet<u32>,
+    /// Whether new images are held until all of them is mapped and probed.
+    holds_images: bool,
+    /// Processes whose new image is held, or is about to be.
+    entering: FxHashSet<u32>,
     /// Losses of the agent's own, by name.
     lost: BTreeMap<&'static str, u64>,
     /// Losses of the whole host that were reported already.
@@ -99,7 +105,8 @@ impl Tracer {
     pub fn new(targets: Targets, settings: &Settings) -> anyhow::Result<Self> {
         let clock = Clock::anchor().context("failed to read the clocks")?;
         // Before anything else, so that no mapping falls between this and the snapshots.
-        let mapping_watch = watch_mappings();
+        let without = Without::default();
+        let mapping_watch = watch_mappings(without.clone());
         let mut probes = Probes::load(settings)?;
         // Only now: who may not trace at all is told that, in one line.
         let mapping_watch = mapping_watch
@@ -121,12 +128,14 @@ impl Tracer {
             deferred_frees_seen: 0,
             ledger: Ledger::default(),
             courses: judging::Courses::new(settings),
-            context: Context::new(mapping_watch),
+            context: Context::new(mapping_watch, without),
             symbolizer: Symbolizer::spawn()?,
             unwinding: Unwinding::new()?,
             clock,
             todo: Vec::new(),
             born: FxHashSet::default(),
+            holds_images: false,
+            entering: FxHashSet::default(),
             lost: BTreeMap::new(),
             reported_lost: BTreeMap::new(),
             ended_count: 0,
@@ -231,6 +240,7 @@ impl Tracer {
         // Who it is and what it mapped may still lie in the rings.
         self.drain()?;
         self.context.snapshot(tgid);
+        self.attach_entered(tgid);
         self.publish_code()?;
         let waited = self
             .unwinding
@@ -254,8 +264,11 @@ impl Tracer {
                 self.context.snapshot(tgid);
             }
         }
-        let mapped = std::mem::take(&mut self.context.mapped_allocators);
-        let todo = |(tgid, mapping)| Todo::Mapped { tgid, mapping };
+        let mapped = std::mem::take(&mut self.context.mapped_files);
+        let todo = |(tgid, mapping)| match mapping {
+            Some(mapping) => Todo::Mapped { tgid, mapping },
+            None => Todo::Imaged { tgid },
+        };
         self.todo.extend(mapped.into_iter().map(todo));
     }
 
@@ -341,57 +354,5 @@ impl Tracer {
             by_process.entry(tgid).or_default().push((counter, count));
         }
         Ok(by_process)
-    }
-
-    /// Drops processes that ended and left nothing, and the least of those that did when there
-    /// are too many.
-    fn shed_ended(&mut self) {
-        if self.ended_count == 0 {
-            return;
-        }
-        self.ended_count = 0;
-        let ended = |it: &Self| -> Vec<_> {
-            let keys = it.ledger.keys();
-            keys.into_iter()
-                .filter_map(|key| {
-                    let process = it.ledger.get(key)?;
-                    process.exited_ns()?;
-                    let bytes: u64 = process.sites().iter().map(|site| site.live_bytes()).sum();
-                    Some((key, bytes, process.live_count()))
-                })
-                .collect()
-        };
-        let is_host = self.targets.is_host();
-        for (key, _, live_count) in ended(self) {
-            if is_host && live_count == 0 {
-                self.forget(key);
-            }
-        }
-        let mut left = ended(self);
-        if left.len() > ENDED_MAX {
-            left.sort_by_key(|(_, bytes, _)| *bytes);
-            for (key, ..) in &left[..left.len() - ENDED_MAX] {
-                *self.lost.entry("ended_processes_dropped").or_default() += 1;
-                self.forget(*key);
-            }
-        }
-    }
-
-    fn forget(&mut self, key: crate::ledger::ProcessKey) {
-        if let Some(process) = self.ledger.get(key) {
-            let tgid = process.tgid();
-            if self.ledger.key(tgid) == Some(key) {
-                self.context.spaces.forget(tgid);
-                self.context.modules.forget_process(tgid);
-                self.attachments.forget(&mut self.probes, tgid);
-                self.go.forget(&mut self.probes, tgid);
-                self.unwinding.forget(tgid);
-                self.probes.forget_losses(tgid);
-                self.forget_governed(key, tgid);
-            }
-        }
-        self.courses.forget(key);
-        self.ledger.forget(key);
-        self.context.roster.forget(key);
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Load {
     pub file_size: u64,
     /// Whether the bytes are mapped as code.
     pub executable: bool,
+    /// Whether the program can write to them.
+    pub writable: bool,
 }
 
 impl Load {
@@ -31,11 +33,13 @@ impl Load {
         svma.checked_add(file_size)?;
         file_offset.checked_add(file_size)?;
         let executable = segment.p_flags(LE).0 & elf::PF_X.0 != 0;
+        let writable = segment.p_flags(LE).0 & elf::PF_W.0 != 0;
         Some(Load {
             svma,
             file_offset,
             file_size,
             executable,
+            writable,
         })
     }
 

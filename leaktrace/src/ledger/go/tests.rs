@@ -37,6 +37,7 @@ impl Told {
         let alloc = Alloc {
             tgid: 7,
             call: Call::Mallocgc,
+            family: None,
             address: HEAP + address,
             size,
             stack,

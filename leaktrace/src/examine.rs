@@ -1,0 +1,130 @@
+//! Owns looking at a file for the allocators that it defines: which parts are read, and where else
+//! its symbols may be.
+//! Must not know probes, or which processes are traced.
+
+mod symbols;
+
+use std::{fs::File, io, os::unix::fs::FileExt as _};
+
+use anyhow::Context as _;
+
+use crate::{
+    allocators::{self, Allocator},
+    binary::{
+        elf::{Elf, header_ranges, table_ranges},
+        sparse::Sparse,
+    },
+    host::maps::BuildId,
+    modules::Module,
+};
+
+/// Bytes of a file header.
+const FILE_HEADER_BYTES: u64 = 64;
+
+/// What was found in a file.
+#[derive(Clone, Debug, Default)]
+pub struct Examined {
+    /// The allocators that it defines.
+    pub allocators: Vec<Allocator>,
+    /// Its build id, if it has one.
+    pub build_id: Option<BuildId>,
+    /// Whether it needs no dynamic linker: no other file can bring its allocator.
+    pub is_static: bool,
+    /// Whether the table of all its symbols was there, in the file or in another.
+    pub has_all_symbols: bool,
+    /// The versions of its allocators, in their order, where they are told.
+    pub versions: Vec<Option<String>>,
+}
+
+/// Looks at a file that `pid` maps.
+///
+/// # Errors
+///
+/// When it cannot be read or is no program of this machine's kind.
+pub fn examine(module: &Module, pid: u32) -> anyhow::Result<Examined> {
+    let file = module.file.as_ref().with_context(|| {
+        let why = module
+            .missing
+            .map_or("it could not be opened", |missing| missing.reason());
+        format!("{}: {why}", module.name)
+    })?;
+    examine_file(file, &module.path, pid)
+}
+
+/// The same of an open file, which is called `path` in its process.
+///
+/// # Errors
+///
+/// As above.
+pub fn examine_file(file: &File, path: &str, pid: u32) -> anyhow::Result<Examined> {
+    let read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
+    let length = file.metadata()?.len();
+    let mut image = Sparse::new(length, &read).with_context(|| format!("cannot read {path}"))?;
+    load_tables(&mut image).with_context(|| format!("failed to read {path}"))?;
+    let not_a_program = || format!("{path} is no readable program");
+    let elf = Elf::parse(image.bytes()).with_context(not_a_program)?;
+    let mut examined = Examined {
+        build_id: elf.build_id().and_then(BuildId::from_bytes),
+        is_static: elf.interpreter().is_none() && elf.soname().is_none(),
+        has_all_symbols: elf.has_full_symbols(),
+        ..Examined::default()
+    };
+    let more = if examined.has_all_symbols {
+        Vec::new()
+    } else {
+        symbols::elsewhere(&elf, path, pid)
+    };
+    let more: Vec<Elf<'_>> = more
+        .iter()
+        .filter_map(|bytes| Elf::parse_symbols(bytes).ok())
+        .collect();
+    examined.has_all_symbols |= more.iter().any(Elf::has_full_symbols);
+    let more: Vec<&Elf<'_>> = more.iter().collect();
+    if !allocators::defines_any(&elf, &more) {
+        return Ok(examined);
+    }
+    // Only now the code, and the data that never changes: most files have no allocator.
+    let constants = elf.constant_ranges();
+    drop(elf);
+    for range in constants {
+        image
+            .load(range)
+            .with_context(|| format!("failed to read {path}"))?;
+    }
+    let elf = Elf::parse(image.bytes()).with_context(not_a_program)?;
+    examined.allocators = allocators::examine(&elf, &more);
+    examined.versions = examined
+        .allocators
+        .iter()
+        .map(|allocator| allocators::version(&elf, allocator.family))
+        .collect();
+    Ok(examined)
+}
+
+/// Reads headers and tables; all of a file without section headers, which hold the places.
+fn load_tables(image: &mut Sparse<'_>) -> io::Result<()> {
+    image.load(0..FILE_HEADER_BYTES)?;
+    let Some(headers) = header_ranges(image.bytes()) else {
+        return Ok(());
+    };
+    for range in headers {
+        image.load(range)?;
+    }
+    let Some(tables) = table_ranges(image.bytes()) else {
+        return image.load(0..u64::MAX);
+    };
+    for range in tables {
+        image.load(range)?;
+    }
+    load_segments(image)
+}
+
+/// Reads what the kernel and the dynamic linker look at: the interpreter's name and notes.
+fn load_segments(image: &mut Sparse<'_>) -> io::Result<()> {
+    let ranges = match Elf::parse(image.bytes()) {
+        Ok(elf) => elf.small_segments(),
+        // Whoever asks for it next says why.
+        Err(_) => return Ok(()),
+    };
+    ranges.into_iter().try_for_each(|range| image.load(range))
+}

@@ -1,0 +1,119 @@
+//! Owns where else the symbols of a stripped file may be: packed in the file, or in another one.
+//! Must not know what they are good for.
+
+use std::{
+    fs::File,
+    io::Read as _,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::{FileExt as _, OpenOptionsExt as _},
+    },
+};
+
+use nix::{
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+    sys::stat::Mode,
+};
+
+use crate::binary::elf::Elf;
+
+/// As much as packed symbols may unfold to: those of the largest programs have some MiB.
+const UNFOLDED_BYTES_MAX: u64 = 64 << 20;
+
+/// Largest file of separate debug info of which the symbols are read.
+const DEBUG_BYTES_MAX: u64 = 512 << 20;
+
+/// Other files with symbols of the same file, as bytes.
+pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, pid: u32) -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = packed(elf).into_iter().collect();
+    if let Some(root) = root_of(pid) {
+        found.extend(by_build_id(elf, &root).or_else(|| by_link(elf, path, &root)));
+    }
+    found
+}
+
+/// Fedora's MiniDebugInfo: a section with an xz-packed file of symbols.
+fn packed(elf: &Elf<'_>) -> Option<Vec<u8>> {
+    let section = elf.section(".gnu_debugdata")?;
+    let mut unfolded = Vec::new();
+    xz2::read::XzDecoder::new(section)
+        .take(UNFOLDED_BYTES_MAX)
+        .read_to_end(&mut unfolded)
+        .ok()?;
+    Some(unfolded)
+}
+
+/// The file that the distribution installs for a build id, in the process's own root.
+fn by_build_id(elf: &Elf<'_>, root: &OwnedFd) -> Option<Vec<u8>> {
+    let build_id = elf.build_id().filter(|it| it.len() >= 2)?;
+    let hex: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = format!("usr/lib/debug/.build-id/{}/{}.debug", &hex[..2], &hex[2..]);
+    let bytes = read_inside(root, &path)?;
+    let is_same = Elf::parse_symbols(&bytes)
+        .ok()?
+        .build_id()
+        .is_none_or(|it| it == build_id);
+    is_same.then_some(bytes)
+}
+
+/// The file that the file itself names, beside it or where the distribution would put it. Only the
+/// last part of the name counts, its checksum must be right, and no file has a build id of another.
+fn by_link(elf: &Elf<'_>, path: &str, root: &OwnedFd) -> Option<Vec<u8>> {
+    let section = elf.section(".gnu_debuglink")?;
+    let end = section.iter().position(|byte| *byte == 0)?;
+    let name = std::str::from_utf8(&section[..end]).ok()?;
+    if name.is_empty() || name.contains('/') {
+        return None;
+    }
+    let checksum = section.get((end + 1).next_multiple_of(4)..)?;
+    let checksum = u32::from_le_bytes(checksum.get(..4)?.try_into().ok()?);
+    let directory = path.rsplit_once('/')?.0.trim_start_matches('/');
+    let candidates = [
+        format!("{directory}/{name}"),
+        format!("{directory}/.debug/{name}"),
+        format!("usr/lib/debug/{directory}/{name}"),
+    ];
+    let is_same = |bytes: &Vec<u8>| {
+        let build_id = Elf::parse_symbols(bytes).ok().map(|it| it.build_id());
+        build_id == Some(elf.build_id()) && crc32(bytes) == checksum
+    };
+    candidates
+        .iter()
+        .filter_map(|path| read_inside(root, path))
+        .find(is_same)
+}
+
+/// The checksum of debug links.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// The root of a process, held, so that no name in it leads out of it.
+fn root_of(pid: u32) -> Option<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty()).ok()
+}
+
+/// Reads a regular file below a root.
+fn read_inside(root: &OwnedFd, path: &str) -> Option<Vec<u8>> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let handle = openat2(root, path, how).ok()?;
+    let status = nix::sys::stat::fstat(&handle).ok()?;
+    let length = u64::try_from(status.st_size).ok()?;
+    if status.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG || length > DEBUG_BYTES_MAX {
+        return None;
+    }
+    // The handle pins the inode, so what is opened is what was checked.
+    let file: File = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        .ok()?;
+    let mut bytes = vec![0; usize::try_from(length).ok()?];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Some(bytes)
+}
