@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{agent, golang, toolchain};
 
-/// A program that tests start, and Debian's package with it.
+/// A program that tests start, or another file that they need, and Debian's package with it.
 struct TestProgram {
+    /// A name to look for in `PATH`, or a path.
     name: &'static str,
     package: &'static str,
 }
@@ -43,6 +44,22 @@ const PROGRAMS: &[TestProgram] = &[
     TestProgram {
         name: "c++",
         package: "g++",
+    },
+    TestProgram {
+        name: "musl-gcc",
+        package: "musl-tools",
+    },
+    TestProgram {
+        name: "/usr/lib/x86_64-linux-gnu/libjemalloc_pic.a",
+        package: "libjemalloc-dev",
+    },
+    TestProgram {
+        name: "/usr/lib/x86_64-linux-gnu/libmimalloc.so",
+        package: "libmimalloc-dev",
+    },
+    TestProgram {
+        name: "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
+        package: "libtcmalloc-minimal4",
     },
     TestProgram {
         name: "pip3",

@@ -93,13 +93,13 @@ fn a_kernel_thread() {
     check_refused(&["trace", "--pid", "2"], &["pid 2", "kernel thread"]);
 }
 
-/// A program that maps no C library.
+/// A program that maps no C library and tells nothing of the one in itself.
 #[test]
-fn a_static_program() {
+fn a_stripped_static_program() {
     let Some(_turn) = kernel::turn(|| ()) else {
         return;
     };
-    let program = programs::static_workload("steps");
+    let program = programs::stripped_workload("steps");
     let workload = Workload::run(&mut Command::new(program));
     let pid = workload.pid_text();
     check_refused(&["trace", "--pid", &pid], &[&pid, "statically linked"]);

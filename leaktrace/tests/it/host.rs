@@ -72,7 +72,7 @@ fn programs_come_and_go() {
     assert_eq!(brief.name(), "steps");
 }
 
-/// A program without a C library is listed as not covered, with a reason and without a figure.
+/// A program without symbols is listed as not covered, with a reason and without a figure.
 fn assert_not_covered(process: &Process) {
     let line = &process.line;
     assert_eq!(line["coverage"], "none", "{line:#}");
@@ -85,11 +85,11 @@ fn assert_not_covered(process: &Process) {
 
 /// So it is whether it was there before the trace or came later.
 #[test]
-fn static_programs_are_not_covered() {
+fn stripped_static_programs_are_not_covered() {
     let Some(_turn) = kernel::turn(|| ()) else {
         return;
     };
-    let program = programs::static_workload("entry_points");
+    let program = programs::stripped_workload("entry_points");
     let mut older = Workload::run(&mut Command::new(&program));
     let agent = Agent::trace(&[]);
     let mut newer = Workload::run(&mut Command::new(&program));

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod allocators;
 mod budget;
 mod command_line;
 mod entry_points;

@@ -13,7 +13,9 @@
 #ifndef WORKLOAD_H
 #define WORKLOAD_H
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>

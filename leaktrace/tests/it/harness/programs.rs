@@ -21,30 +21,71 @@ pub fn scratch() -> PathBuf {
 
 /// A program of `tests/workloads`.
 pub fn workload(name: &str) -> PathBuf {
-    compiled(name, name, &[])
+    Build::of("cc", &format!("{name}.c"), name).program()
 }
 
-/// The same, statically linked: it maps no C library.
+/// The same, statically linked: it maps no C library, but has one in itself.
 pub fn static_workload(name: &str) -> PathBuf {
-    compiled(name, &format!("{name}-static"), &["-static"])
+    let output = format!("{name}-static");
+    let build = Build::of("cc", &format!("{name}.c"), &output);
+    build.with(&["-static"]).program()
 }
 
-fn compiled(name: &str, output: &str, more: &[&str]) -> PathBuf {
-    static COMPILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let path = scratch().join(output);
-    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-    if compiled.insert(output.to_owned()) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads");
-        // Moved into place, since a file that someone executes cannot be written.
-        let fresh = scratch().join(format!("{output}.new"));
-        let mut cc = Command::new("cc");
-        cc.args(FLAGS).args(more);
-        cc.arg(source.join(format!("{name}.c")));
-        let status = cc.arg("-o").arg(&fresh).status().expect("there is a cc");
-        assert!(status.success(), "{cc:?}: {status}");
-        fs::rename(&fresh, &path).unwrap();
+/// The same, and without any symbol that could tell where its allocator is.
+pub fn stripped_workload(name: &str) -> PathBuf {
+    let output = format!("{name}-stripped");
+    let build = Build::of("cc", &format!("{name}.c"), &output);
+    build.with(&["-static", "-s"]).program()
+}
+
+/// How a program of `tests/workloads` is made.
+pub struct Build {
+    compiler: String,
+    source: String,
+    output: String,
+    flags: Vec<String>,
+}
+
+impl Build {
+    /// By this compiler, of this source, under this name.
+    pub fn of(compiler: &str, source: &str, output: &str) -> Self {
+        let flags = if compiler == "rustc" {
+            ["-C", "opt-level=1", "-C", "debuginfo=1", "--edition=2024"].as_slice()
+        } else {
+            FLAGS
+        };
+        Self {
+            compiler: compiler.to_owned(),
+            source: source.to_owned(),
+            output: output.to_owned(),
+            flags: flags.iter().map(|&it| it.to_owned()).collect(),
+        }
     }
-    path
+
+    /// With these flags, behind the source: libraries are looked for what is missing up to there.
+    pub fn with(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|&it| it.to_owned()));
+        self
+    }
+
+    /// Makes it, once a run.
+    pub fn program(&self) -> PathBuf {
+        static COMPILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        let path = scratch().join(&self.output);
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if compiled.insert(self.output.clone()) {
+            let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads");
+            // Moved into place, since a file that someone executes cannot be written.
+            let fresh = scratch().join(format!("{}.new", self.output));
+            let mut command = Command::new(&self.compiler);
+            command.arg(sources.join(&self.source)).args(&self.flags);
+            let status = command.arg("-o").arg(&fresh).status();
+            let status = status.unwrap_or_else(|error| panic!("{}: {error}", self.compiler));
+            assert!(status.success(), "{command:?}: {status}");
+            fs::rename(&fresh, &path).unwrap();
+        }
+        path
+    }
 }
 
 /// A program of the host. Servers lie where an ordinary user's `PATH` does not lead.
