@@ -5,9 +5,10 @@ use anyhow::Result;
 
 use crate::agent::{self, Profile};
 use crate::setup::Tools;
+use crate::{cache, golang};
 
 /// All benchmarks, in the order in which they run.
-const BENCHES: &[&str] = &["pair", "files", "agent"];
+const BENCHES: &[&str] = &["pair", "files", "agent", "go", "go-read"];
 
 /// The comparison of stacks with another unwinder, which is a kernel test with a number of stacks.
 const ORACLE: &str = "oracle";
@@ -28,6 +29,10 @@ pub fn run(tools: &Tools, name: Option<&str>) -> Result<()> {
         cargo.args(["bench", "--package", "leaktrace", "--bench", bench]);
         // Built like the agent, so that both share the compiled dependencies.
         agent::set_static(&mut cargo)?;
+        if bench.starts_with("go") {
+            golang::ensure()?;
+            cargo.env("LEAKTRACE_CACHE", cache::dir()?);
+        }
         agent::run(&mut cargo)?;
     }
     if is_wanted(ORACLE) {
