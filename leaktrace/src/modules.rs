@@ -5,6 +5,7 @@ mod early;
 pub mod elf;
 mod foreign;
 mod open;
+mod vdso;
 
 use std::{
     fs::{File, Metadata},
@@ -127,11 +128,13 @@ pub struct Modules {
 impl Modules {
     /// The module behind a mapping of a process, opened at the first sight.
     pub fn resolve(&mut self, pid: u32, mapping: &Mapping) -> ModuleId {
+        if mapping.is_vdso() {
+            return self.vdso(mapping);
+        }
         if !mapping.is_file() {
-            let missing = if mapping.path.is_empty() {
-                Missing::NoFile
-            } else {
-                Missing::Kernel
+            let missing = match mapping.path.as_str() {
+                "" => Missing::NoFile,
+                _ => Missing::Kernel,
             };
             return self.unopened(mapping, missing);
         }

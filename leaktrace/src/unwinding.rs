@@ -125,7 +125,8 @@ impl Unwinding {
     ) -> anyhow::Result<()> {
         let mut space = Box::new(CodeSpace::EMPTY);
         let mut files = Vec::new();
-        for mapping in mappings.iter().filter(|mapping| mapping.is_file()) {
+        let has_code = |it: &&Mapping| it.is_file() || it.is_vdso();
+        for mapping in mappings.iter().filter(has_code) {
             let module = modules.resolve(tgid, mapping);
             let segments = match self.state(modules.get(module), tgid) {
                 State::Ready { segments, .. } => segments,

@@ -91,6 +91,11 @@ impl Mapping {
         self.path.starts_with('/')
     }
 
+    /// Whether it is the kernel's own code, the same in every process.
+    pub fn is_vdso(&self) -> bool {
+        self.path == "[vdso]"
+    }
+
     /// Where in the file an address of this mapping lies.
     pub fn file_offset_of(&self, avma: u64) -> u64 {
         avma.wrapping_sub(self.start).wrapping_add(self.file_offset)

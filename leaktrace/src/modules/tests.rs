@@ -100,7 +100,7 @@ fn other_than_files_are_refused() {
 #[test]
 fn pages_without_file_say_so() {
     let mut modules = Modules::default();
-    for (path, missing) in [("", Missing::NoFile), ("[vdso]", Missing::Kernel)] {
+    for (path, missing) in [("", Missing::NoFile), ("[vsyscall]", Missing::Kernel)] {
         let id = modules.resolve(NO_PID, &mapping(path));
         let module = modules.get(id);
         assert_eq!(

@@ -1,14 +1,13 @@
 //! Owns what blazesym gets to see of a module: files it can map without danger.
 //! Must not know blazesym, requests or names.
 
+mod separate;
+
 use std::{
     cell::OnceCell,
     fs::File,
     io::{self, Read, Write as _},
-    os::{
-        fd::AsRawFd as _,
-        unix::fs::{FileExt as _, MetadataExt as _},
-    },
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     sync::Arc,
 };
 
@@ -19,6 +18,7 @@ use object::{
     pod,
 };
 
+use super::debuginfod::Debuginfod;
 use crate::{
     modules::{
         Module,
@@ -33,9 +33,6 @@ const COPY_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// As much as compressed sections of one file may unfold to.
 const UNFOLDED_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// Where distributions put separate debug info.
-const DEBUG_DIRECTORY: &str = "/usr/lib/debug/.build-id";
 
 /// The tables that hold names; cheap, and all that most files have.
 const SYMBOL_SECTIONS: [&str; 5] = [".symtab", ".strtab", ".dynsym", ".dynstr", ".gnu_debugdata"];
@@ -90,16 +87,13 @@ impl Image {
     /// file can, would lead it to any path: a pipe that never answers, say. So a
     /// file that others than root can write is not given to it: it gets a
     /// copy of the tables that hold names, and nothing else.
-    pub(super) fn prepare(module: &Module) -> io::Result<Self> {
+    pub(super) fn prepare(module: &Module, servers: &mut Debuginfod) -> io::Result<Self> {
         let Some(file) = &module.file else {
             return Err(invalid("no file"));
         };
         let headers = Headers::read(file)?;
         let mut sources = Vec::new();
-        sources.extend(debug_file(&headers, file));
-        if let (true, Some(file)) = (sources.is_empty(), &module.debug_file) {
-            sources.extend(foreign_debug_file(&headers, file));
-        }
+        sources.extend(separate::find(&headers, module, file, servers));
         // What the separate file does not know of debug info, this one does not
         // know either: two readings of the same would only take memory.
         let needs_debug_info = sources.is_empty();
@@ -143,39 +137,6 @@ impl Image {
     pub(super) fn svma(&self, file_offset: u64) -> Option<u64> {
         self.headers.svma(file_offset)
     }
-}
-
-/// The separate debug info that the distribution installed for this build id.
-///
-/// Found by build id alone: a debug link is a name that the file chooses. Only
-/// files of root in root's directories are taken, so they need no copy.
-fn debug_file(headers: &Headers, file: &File) -> Option<Source> {
-    let build_id = headers
-        .build_id(file)
-        .filter(|it| it.as_bytes().len() >= 2)?;
-    let hex = build_id.to_string();
-    let path = format!("{DEBUG_DIRECTORY}/{}/{}.debug", &hex[..2], &hex[2..]);
-    let file = File::open(path).ok()?;
-    let status = file.metadata().ok()?;
-    let is_ours = status.is_file() && status.uid() == 0 && status.mode() & 0o022 == 0;
-    let is_same = Headers::read(&file)
-        .ok()?
-        .build_id(&file)
-        .is_none_or(|it| it == build_id);
-    (is_ours && is_same).then(|| Source {
-        file: Arc::new(file),
-        has_debug_info: true,
-        copied_bytes: 0,
-    })
-}
-
-/// The separate debug info from the root of a process: anybody can have written it, so it is copied. It was made from
-/// the same addresses, which is all that the copy needs of the file's own headers.
-fn foreign_debug_file(headers: &Headers, file: &File) -> Option<Source> {
-    let own = Headers::read(file).ok()?;
-    let is_same_kind = own.file.e_machine == headers.file.e_machine;
-    let source = copy(&own, file, true).ok()?;
-    is_same_kind.then_some(source)
 }
 
 /// One section that goes into a copy.

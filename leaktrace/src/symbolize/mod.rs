@@ -1,6 +1,7 @@
 //! Owns turning a place in a file into function names, on a thread of its own.
 //! Must not know processes, stacks or reports beyond the frame.
 
+mod debuginfod;
 mod demangle;
 pub mod go;
 mod image;
@@ -15,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use self::worker::Worker;
+use self::{debuginfod::Debuginfod, worker::Worker};
 use crate::{modules::Module, report::model::Frame};
 
 /// Parsers recurse over what a file holds; a deep stack of untouched pages is
@@ -67,7 +68,7 @@ impl Symbolizer {
             .name("symbolizer".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let mut worker = Worker::default();
+                let mut worker = Worker::new(Debuginfod::from_env());
                 for job in queue {
                     // Who asked may have given up: then nobody needs the answer.
                     if !job.answer.is_closed() {

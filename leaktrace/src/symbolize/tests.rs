@@ -4,11 +4,13 @@
 use std::{
     fs::{self, File, Permissions},
     io::Read as _,
-    os::unix::fs::PermissionsExt as _,
+    os::{fd::AsRawFd as _, unix::fs::PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use object::{Object as _, ObjectSymbol as _};
 
 use super::*;
 use crate::{
@@ -468,4 +470,96 @@ fn a_hidden_symbol_table_is_used() {
         functions(&name_offset(modules.get(id), offset, false)),
         ["f"]
     );
+}
+
+/// Gives a file to whoever asks first, over HTTP, and tells the address.
+fn serve_once(bytes: Vec<u8>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        let (stream, _) = listener.accept().expect("somebody asks");
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(&stream));
+        while lines
+            .next()
+            .is_some_and(|it| !it.expect("a line").is_empty())
+        {}
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            bytes.len()
+        );
+        std::io::Write::write_all(&mut &stream, head.as_bytes()).expect("it listens");
+        std::io::Write::write_all(&mut &stream, &bytes).expect("it listens");
+    });
+    url
+}
+
+/// A stripped program has the names and lines that a debuginfod server knows of its build; one that answers with another
+/// build's is not believed.
+#[test]
+fn debuginfod_names_stripped_programs() {
+    let scratch = Scratch::new("debuginfod-names");
+    let text = "#include <stdio.h>\nstatic void __attribute__((noinline)) hidden(void) { puts(\"\"); }\n\
+                int main(void) { hidden(); return 0; }\n";
+    let flags = ["-g", "-O1", "-Wl,--build-id=sha1"];
+    let Some(path) = scratch.compile("gcc", &flags, text) else {
+        return;
+    };
+    let file_offset = svma_of(&path, "hidden");
+    let path = path.to_string_lossy().into_owned();
+    let debug_path = format!("{path}.debug");
+    run("objcopy", &["--only-keep-debug", &path, &debug_path]);
+    run("strip", &[&path]);
+    let read = |path: &str| fs::read(path).expect("the file is there");
+    let (stripped, debug) = (read(&path), read(&debug_path));
+    let Some(other) = scratch.compile("gcc", &flags, "int main(void) { return 1; }\n") else {
+        return;
+    };
+    let other = read(&other.to_string_lossy());
+    let named = |answer: Vec<u8>| {
+        let mut worker = Worker::new(Debuginfod::new(&serve_once(answer), None));
+        // Code lies at its own address in a file that gcc makes.
+        let request = Request {
+            module: module_of("debuginfod-module", &stripped, 0o600),
+            file_offset,
+            is_return_address: false,
+        };
+        worker.symbolize(&[request]).remove(0)
+    };
+    let frames = named(debug);
+    assert_eq!(functions(&frames), ["hidden"], "{frames:#?}");
+    assert_eq!(frames[0].line, Some(2));
+    let frames = named(other);
+    assert_eq!(functions(&frames), [format!("file!sub_{file_offset:x}")]);
+}
+
+/// The kernel's own code in a process has names, and a table to unwind it by.
+#[test]
+fn the_kernels_page_has_names() {
+    let mappings = read_maps(std::process::id()).expect("maps can be read");
+    let Some(mapping) = mappings.into_iter().find(Mapping::is_vdso) else {
+        eprintln!("skipped: no vdso here");
+        return;
+    };
+    let mut modules = Modules::default();
+    // Nobody has this pid: the page is the same everywhere.
+    let id = modules.resolve(0, &mapping);
+    assert_eq!(modules.resolve(0, &mapping), id);
+    let module = modules.get(id);
+    let file = module.file.as_ref().expect("it was copied");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(
+        &mut File::open(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("it is open"),
+        &mut bytes,
+    )
+    .expect("it can be read");
+    let parsed = object::File::parse(&*bytes).expect("it is ELF");
+    let symbol = parsed
+        .dynamic_symbols()
+        .find(|it| it.name() == Ok("__vdso_clock_gettime"));
+    let address = symbol.expect("every kernel has it").address();
+    let frames = name_offset(module, address, false);
+    let name = frames[0].function.as_deref().expect("it has a name");
+    assert!(name.ends_with("clock_gettime"), "{name}");
+    let sections = crate::unwind::FrameSections::read(file).expect("it has tables");
+    assert!(!crate::unwind::Table::functions(&sections).is_empty());
 }

@@ -14,6 +14,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Request, bare,
+    debuginfod::Debuginfod,
     demangle::{demangle, printable},
     go,
     image::Image,
@@ -80,10 +81,12 @@ pub(super) struct Worker {
     broken: FxHashSet<ModuleId>,
     /// Names of generated code.
     perf_maps: FxHashMap<ModuleId, PerfMap>,
+    servers: Debuginfod,
 }
 
-impl Default for Worker {
-    fn default() -> Self {
+impl Worker {
+    /// One that asks these servers for debug info that the host does not have.
+    pub(super) fn new(servers: Debuginfod) -> Self {
         Self {
             symbolizer: new_symbolizer(),
             modules: FxHashMap::default(),
@@ -95,6 +98,7 @@ impl Default for Worker {
             answers_bytes: 0,
             broken: FxHashSet::default(),
             perf_maps: FxHashMap::default(),
+            servers,
         }
     }
 }
@@ -231,7 +235,7 @@ impl Worker {
         {
             self.forget();
         }
-        match Image::prepare(module) {
+        match Image::prepare(module, &mut self.servers) {
             Ok(image) => {
                 if let Some(table) = go::read_table(module) {
                     self.copied_bytes += table.size_bytes() as u64;
