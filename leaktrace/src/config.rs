@@ -75,6 +75,8 @@ pub enum Format {
     Folded,
     /// For `go tool pprof`.
     Pprof,
+    /// For a browser: one file with all in it.
+    Html,
 }
 
 impl Format {

@@ -69,6 +69,11 @@ const PROGRAMS: &[TestProgram] = &[
         name: "npm",
         package: "npm",
     },
+    // It looks at the pages of reports.
+    TestProgram {
+        name: "chromium",
+        package: "chromium",
+    },
 ];
 
 /// The names of the programs that this machine lacks.

@@ -16,6 +16,8 @@ pub enum FormatArg {
     Folded,
     /// For `go tool pprof` and what else reads its profiles.
     Pprof,
+    /// For a browser: one page with flame graph, growth, ages and a table, which loads nothing.
+    Html,
 }
 
 impl From<FormatArg> for Format {
@@ -25,6 +27,7 @@ impl From<FormatArg> for Format {
             FormatArg::Json => Self::Json,
             FormatArg::Folded => Self::Folded,
             FormatArg::Pprof => Self::Pprof,
+            FormatArg::Html => Self::Html,
         }
     }
 }
@@ -38,6 +41,8 @@ pub enum ViewArg {
     Folded,
     /// For `go tool pprof` and what else reads its profiles.
     Pprof,
+    /// For a browser: one page with flame graph, growth, ages and a table, which loads nothing.
+    Html,
 }
 
 impl From<ViewArg> for Format {
@@ -46,6 +51,7 @@ impl From<ViewArg> for Format {
             ViewArg::Text => Self::Text,
             ViewArg::Folded => Self::Folded,
             ViewArg::Pprof => Self::Pprof,
+            ViewArg::Html => Self::Html,
         }
     }
 }

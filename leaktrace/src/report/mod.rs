@@ -3,6 +3,7 @@
 
 pub mod folded;
 pub mod history;
+pub mod html;
 pub mod json;
 pub mod metrics;
 pub mod model;

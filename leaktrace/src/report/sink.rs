@@ -2,7 +2,7 @@
 //! Must not know where the bytes go.
 
 use super::{
-    folded,
+    folded, html,
     json::JsonStream,
     model::{End, Host, Report, Start},
     pprof,
@@ -48,7 +48,7 @@ impl Sink {
         match self.format {
             Format::Text => return text::render(&report, &self.style).into_bytes(),
             Format::Json => JsonStream::new(host.clone()).report(&report, &mut bytes),
-            Format::Folded | Format::Pprof => self.snapshot.take(host, report),
+            Format::Folded | Format::Pprof | Format::Html => self.snapshot.take(host, report),
         }
         bytes
     }
@@ -83,6 +83,7 @@ impl Sink {
             Format::Text | Format::Json => Vec::new(),
             Format::Folded => folded::render(&self.snapshot).into_bytes(),
             Format::Pprof => pprof::render(&self.snapshot, None),
+            Format::Html => html::render(&self.snapshot).into_bytes(),
         }
     }
 }

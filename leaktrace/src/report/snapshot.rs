@@ -88,6 +88,40 @@ pub(super) fn stack_names(site: &Site) -> Vec<Cow<'_, str>> {
     names
 }
 
+/// How functions begin that only pass on what others ask for: of C++'s, Rust's and Go's own libraries,
+/// and wrappers of malloc.
+const PLUMBING: [&str; 20] = [
+    "operator new",
+    "std::",
+    "__gnu_cxx::",
+    "void* std::",
+    "alloc::",
+    "core::",
+    "<alloc::",
+    "<core::",
+    "<std::",
+    "<T as alloc::",
+    "<T as core::",
+    "hashbrown::",
+    "__rust",
+    "runtime.",
+    "malloc",
+    "calloc",
+    "realloc",
+    "strdup",
+    "__strdup",
+    "g_malloc",
+];
+
+/// The frame that people know a site by: the innermost one that is no plumbing, or the innermost.
+pub(super) fn own_frame(site: &Site) -> Option<&Frame> {
+    let is_own = |frame: &&Frame| {
+        let name = frame.function.as_deref();
+        name.is_some_and(|name| !PLUMBING.iter().any(|it| name.starts_with(it)))
+    };
+    site.stack.iter().find(is_own).or(site.stack.first())
+}
+
 /// Bytes and objects that belong to no site that is shown or suppressed.
 pub(super) fn remainder(process: &Process) -> (u64, u64) {
     let mut left = (process.counts.live_bytes, process.counts.live_count);
@@ -101,4 +135,41 @@ pub(super) fn remainder(process: &Process) -> (u64, u64) {
         take(hidden.live_bytes, hidden.live_count);
     }
     left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A site is known by who asked, not by what passed it on.
+    #[test]
+    fn plumbing_is_passed_over() {
+        let check = |names: &[&str], expected: Option<&str>| {
+            let stack = names.iter().map(|name| Frame {
+                function: Some((*name).to_owned()),
+                ..Frame::default()
+            });
+            let site = Site {
+                stack: stack.collect(),
+                ..Site::default()
+            };
+            let found = own_frame(&site).and_then(|frame| frame.function.as_deref());
+            assert_eq!(found, expected);
+        };
+        check(
+            &["alloc::raw_vec::RawVec<T>::grow", "app::keep", "main"],
+            Some("app::keep"),
+        );
+        check(
+            &[
+                "operator new(unsigned long)",
+                "std::vector<int>::push_back",
+                "App::add",
+            ],
+            Some("App::add"),
+        );
+        check(&["runtime.makeslice", "main.keep"], Some("main.keep"));
+        check(&["runtime.malg", "runtime.newproc1"], Some("runtime.malg"));
+        check(&[], None);
+    }
 }
