@@ -6,6 +6,7 @@ mod harness;
 mod allocators;
 mod budget;
 mod command_line;
+mod contained;
 mod entry_points;
 mod exchange;
 mod forker;
