@@ -55,13 +55,12 @@ impl Drop for Subject {
     }
 }
 
-/// Debian's redis has an allocator of its own; the C library's is put before it, so that the stacks are redis's.
+/// As Debian builds it, with jemalloc.
 pub fn redis() -> Subject {
     let port = servers::free_port();
     let mut command = Command::new(programs::find("redis-server").unwrap());
     command.args(["--save", "", "--bind", "127.0.0.1", "--port"]);
     command.arg(port.to_string());
-    command.env("LD_PRELOAD", programs::libc());
     let server = servers::Server::start(&mut command, port);
     let mut client = server.connect();
     let pid = server.child.id();
