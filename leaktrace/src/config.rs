@@ -38,6 +38,8 @@ pub struct TraceConfig {
     pub max_overhead: Option<f64>,
     /// Exit with 1 when a site is judged to be growing.
     pub fail_on_leak: bool,
+    /// Whether stacks are walked by unwind tables, or by frame pointers alone.
+    pub has_unwind_tables: bool,
     /// Where stacks go with what they were walked from, to be checked by another unwinder, and one in
     /// how many.
     pub oracle: Option<(PathBuf, u32)>,

@@ -78,6 +78,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     let host = host();
     let mut tracer = Tracer::new(config.targets.clone(), &settings(&config))?;
     tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
+    tracer.use_unwind_tables(config.has_unwind_tables);
     tracer.calibrate(config.max_overhead)?;
     let mut launch = match config.targets.command.as_slice() {
         [] => None,

@@ -78,6 +78,8 @@ pub struct Unwinding {
     files_of: FxHashMap<u32, Vec<ModuleId>>,
     evicted: Instant,
     generation: u32,
+    /// Whether nothing is told to the probes, which then walk by frame pointers.
+    pub is_off: bool,
     /// Processes that found no space, and pieces of code beyond what one process can have.
     pub spaces_refused: u64,
     /// Pieces of code beyond what is told apart of one process.
@@ -106,6 +108,7 @@ impl Unwinding {
             files_of: FxHashMap::default(),
             evicted: Instant::now(),
             generation: 0,
+            is_off: false,
             spaces_refused: 0,
             pieces_refused: 0,
         })
@@ -123,6 +126,9 @@ impl Unwinding {
         tgid: u32,
         mappings: &AddressSpace,
     ) -> anyhow::Result<()> {
+        if self.is_off {
+            return Ok(());
+        }
         let mut space = Box::new(CodeSpace::EMPTY);
         let mut files = Vec::new();
         let has_code = |it: &&Mapping| it.is_file() || it.is_vdso();

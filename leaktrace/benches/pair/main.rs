@@ -21,6 +21,12 @@ use tracers::Tracer;
 /// frame, `main`, and the C library's three make 13 frames of the deep stack.
 const DEPTHS: [(&str, u32); 2] = [("13 frames", 8), ("shallow", 0)];
 
+/// The same trace with stacks by frame pointers, which the target keeps: what tables cost beside them.
+const FRAME_POINTERS: &str = "leaktrace, frame pointers";
+
+/// The tracer that ours is compared with.
+const MEMLEAK: &str = "bcc memleak";
+
 /// Pairs that a target without probes makes for one that a probed target makes: it is a hundred
 /// times faster.
 const BARE_FACTOR: u64 = 50;
@@ -94,11 +100,14 @@ fn main() -> anyhow::Result<()> {
         Row::new(&workshop, "leaktrace", |target| {
             Tracer::leaktrace(target, &report, &[])
         })?,
+        Row::new(&workshop, FRAME_POINTERS, |target| {
+            Tracer::leaktrace(target, Path::new("/dev/null"), &["--without-unwind-tables"])
+        })?,
         Row::new(&workshop, "leaktrace, size left out", |target| {
             Tracer::leaktrace(target, Path::new("/dev/null"), &["--min-size", "65"])
         })?,
     ];
-    match Row::new(&workshop, "bcc memleak", Tracer::memleak) {
+    match Row::new(&workshop, MEMLEAK, Tracer::memleak) {
         Ok(row) => rows.push(row),
         Err(why) => println!("bcc memleak: {why:#}"),
     }
@@ -122,6 +131,7 @@ fn main() -> anyhow::Result<()> {
         print_table(&rows, depth, rounds);
     }
     print_per_frame(&rows[2]);
+    print_per_frame(&rows[3]);
     rows[2].tracer.finish();
     print_truth(&report, rows[2].pairs_made);
     let _ = fs::remove_file(report);
@@ -157,7 +167,7 @@ fn print_table(rows: &[Row], depth: usize, rounds: usize) {
             cost.max,
             Spread::of(added(row)).median,
             ratio(row, rows.get(1)),
-            ratio(row, rows.get(4)),
+            ratio(row, rows.iter().find(|it| it.name == MEMLEAK)),
             Spread::of(row.agent_ns[depth].clone()).median,
         );
     }

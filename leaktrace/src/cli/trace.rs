@@ -111,6 +111,10 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE", hide = true)]
     pub unwind_oracle: Option<PathBuf>,
 
+    /// Walk stacks by frame pointers alone, for the project's benchmarks.
+    #[arg(long, hide = true)]
+    pub without_unwind_tables: bool,
+
     /// One in so many stacks.
     #[arg(long, value_name = "N", hide = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub unwind_oracle_one_in: u32,
@@ -147,6 +151,7 @@ impl TraceArgs {
             sample_bytes: self.sample_bytes,
             max_overhead: self.max_overhead,
             fail_on_leak: self.fail_on_leak,
+            has_unwind_tables: !self.without_unwind_tables,
             oracle: self
                 .unwind_oracle
                 .map(|path| (path, self.unwind_oracle_one_in)),

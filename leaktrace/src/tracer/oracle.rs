@@ -1,4 +1,5 @@
-//! Owns the passing on of stacks that another unwinder is to check.
+//! Owns what tests and benchmarks of stacks ask of a trace: to pass some on, to be checked by another unwinder, and to
+//! walk them by frame pointers.
 //! Must not know how they are checked.
 
 use std::{fs::File, io::Write as _, path::Path};
@@ -19,6 +20,11 @@ impl Tracer {
             .transpose()
             .context("cannot write the stacks to check")?;
         Ok(())
+    }
+
+    /// Whether stacks are walked by unwind tables, as they are unless told otherwise.
+    pub fn use_unwind_tables(&mut self, is_used: bool) {
+        self.unwinding.is_off = !is_used;
     }
 }
 
