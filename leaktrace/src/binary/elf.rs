@@ -129,6 +129,16 @@ impl<'d> Elf<'d> {
         })
     }
 
+    /// Where a section begins in the file, if that is told.
+    #[must_use]
+    pub fn section_offset(&self, name: &str) -> Option<usize> {
+        let (_, section) = self
+            .sections
+            .as_ref()?
+            .section_by_name(LE, name.as_bytes())?;
+        usize::try_from(section.sh_offset(LE)).ok()
+    }
+
     /// The GNU build id, read from the notes that are loaded, which `strip` keeps.
     pub fn build_id(&self) -> Option<&'d [u8]> {
         self.segments

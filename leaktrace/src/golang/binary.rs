@@ -42,6 +42,10 @@ pub struct ModuleFacts {
     pub moduledata_svma: Option<u64>,
 }
 
+/// Where Go's own linker puts the function table, unless a system's linker or `strip` had a say; to look there
+/// first saves going through all of a large file.
+const TABLE_SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+
 /// A Go program.
 pub struct GoBinary<'d> {
     elf: Elf<'d>,
@@ -61,7 +65,13 @@ impl<'d> GoBinary<'d> {
     pub fn parse(bytes: &'d [u8]) -> Result<Self, GoError> {
         let elf = Elf::parse(bytes).map_err(GoError::NotElf)?;
         // First the cheap question, because most programs are not Go's.
-        let at = table::find_header(bytes).ok_or(GoError::NotGo)?;
+        let sections = TABLE_SECTIONS.iter();
+        let stated = sections.filter_map(|name| elf.section_offset(name)).next();
+        let near = |start: usize| Some(start + table::find_header(bytes.get(start..)?)?);
+        let at = stated
+            .and_then(near)
+            .or_else(|| table::find_header(bytes))
+            .ok_or(GoError::NotGo)?;
         let context = BinaryContext::new(bytes);
         let pclntab_svma = context
             .file_to_va(at)

@@ -189,7 +189,7 @@ fn hugo_renders() {
     let made = fs::read_to_string(place.join("public/index.html")).unwrap();
     assert_eq!(made.matches("<a>").count(), 80);
     let allocators = process.line["allocators"].as_array().unwrap();
-    assert_eq!(allocators.len(), 2, "{:#}", process.line);
+    assert!(allocators.len() > 1, "{:#}", process.line);
     assert_busy(&process, 100_000, 1);
 }
 
