@@ -96,6 +96,16 @@ pub fn ensure() -> Result<()> {
     Ok(())
 }
 
+/// The newest Go's command.
+///
+/// # Errors
+/// As `ensure`.
+pub fn newest() -> Result<PathBuf> {
+    ensure()?;
+    let version = VERSIONS[VERSIONS.len() - 1];
+    Ok(home(&cache::dir()?, version).join("go/bin/go"))
+}
+
 /// Where a toolchain is kept.
 fn home(cache: &Path, version: &str) -> PathBuf {
     cache.join(format!("go-{version}"))

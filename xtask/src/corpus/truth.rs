@@ -26,36 +26,93 @@ pub struct Seen {
     pub growth_bytes_per_second: i64,
 }
 
-/// Finds the marks of a program: `LEAK: NAME N bytes/s` and `INNOCENT: NAME`.
+/// The truth of one program.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Truth {
+    /// The marked lines.
+    pub marks: Vec<Mark>,
+    /// Functions whose sites are part of a leak though no marked line is on their stacks, by how their names begin.
+    pub accomplices: Vec<String>,
+}
+
+/// Finds the marks of a program: `LEAK: NAME N bytes/s` and `INNOCENT: NAME` in comments that end their lines, and
+/// `LEAKS WITH: PREFIX`.
 ///
 /// # Errors
 /// Fails where a leak does not tell its rate, or nothing is marked.
-pub fn marks(text: &str) -> Result<Vec<Mark>> {
-    let mut marks = Vec::new();
+pub fn truth(text: &str) -> Result<Truth> {
+    let mut truth = Truth::default();
     for (line, code) in (1..).zip(text.lines()) {
         let comment = code.trim_end().trim_end_matches("*/").trim_end();
-        if let Some((_, name)) = comment.split_once("/* INNOCENT: ") {
-            marks.push(Mark {
+        let after = |word: &str| {
+            let marks = [format!("/* {word}: "), format!("// {word}: ")];
+            marks
+                .iter()
+                .find_map(|mark| Some(comment.split_once(mark)?.1))
+        };
+        if let Some(name) = after("INNOCENT") {
+            truth.marks.push(Mark {
                 name: name.to_owned(),
                 line,
                 leaks_bytes_per_second: None,
             });
-        } else if let Some((_, words)) = comment.split_once("/* LEAK: ") {
+        } else if let Some(words) = after("LEAK") {
             let (name, rate) = words
                 .strip_suffix(" bytes/s")
                 .and_then(|words| words.rsplit_once(' '))
                 .with_context(|| format!("line {line}: a leak tells no rate in bytes/s"))?;
-            marks.push(Mark {
+            truth.marks.push(Mark {
                 name: name.to_owned(),
                 line,
                 leaks_bytes_per_second: Some(rate.parse().context("a rate is a number")?),
             });
+        } else if let Some(prefix) = after("LEAKS WITH") {
+            truth.accomplices.push(prefix.to_owned());
         }
     }
-    if marks.is_empty() {
+    if truth.marks.is_empty() {
         bail!("nothing is marked");
     }
-    Ok(marks)
+    Ok(truth)
+}
+
+/// Sites of the last of `reports` reports that are called growing though nothing on their stacks is marked as a leak: the
+/// innermost frames of each.
+///
+/// # Errors
+/// Fails where a line of the stream is no JSON.
+pub fn strays(stream: &str, file: &str, truth: &Truth, reports: u32) -> Result<Vec<String>> {
+    /// Enough to know where it is.
+    const FRAMES: usize = 4;
+    let mut strays = Vec::new();
+    for line in stream.lines() {
+        let object: Value =
+            serde_json::from_str(line).context("a line of the stream is no JSON")?;
+        let is_growing = object["type"] == "site" && object["verdict"] == "growing";
+        if !is_growing || object["report"] != reports {
+            continue;
+        }
+        let leaks = |mark: &Mark| {
+            mark.leaks_bytes_per_second.is_some() && has_line(&object["stack"], file, mark.line)
+        };
+        let frames = object["stack"].as_array().cloned().unwrap_or_default();
+        let name = |frame: &Value| frame["function"].as_str().unwrap_or("?").to_owned();
+        let names: Vec<String> = frames.iter().map(name).collect();
+        let is_accomplice = names.iter().any(|name| {
+            let mut known = truth.accomplices.iter();
+            known.any(|prefix| name.starts_with(prefix))
+        });
+        if !truth.marks.iter().any(leaks) && !is_accomplice {
+            strays.push(
+                names
+                    .into_iter()
+                    .take(FRAMES)
+                    .collect::<Vec<_>>()
+                    .join(" < "),
+            );
+        }
+    }
+    Ok(strays)
 }
 
 /// What the first `reports` reports of a stream say of a marked line of a file.
@@ -118,14 +175,14 @@ mod tests {
     /// Marks carry the name, the line and the rate; a leak without a rate is refused.
     #[test]
     fn marks_are_found_where_they_stand() {
-        let text =
-            "int x;\n a = malloc(1); /* LEAK: my map 12 bytes/s */\n b(); /* INNOCENT: a pool */\n";
-        let marks = marks(text).unwrap();
+        let text = "// LEAKS WITH: net.\n a = malloc(1); /* LEAK: my map 12 bytes/s */\n b(); // INNOCENT: a pool\n";
+        let Truth { marks, accomplices } = truth(text).unwrap();
+        assert_eq!(accomplices, ["net."]);
         assert_eq!((marks[0].name.as_str(), marks[0].line), ("my map", 2));
         assert_eq!(marks[0].leaks_bytes_per_second, Some(12));
         assert_eq!((marks[1].name.as_str(), marks[1].line), ("a pool", 3));
         assert_eq!(marks[1].leaks_bytes_per_second, None);
-        assert!(super::marks("f(); /* LEAK: fast */").is_err());
+        assert!(truth("f(); /* LEAK: fast */").is_err());
     }
 
     /// Only stacks through the marked line count, and their last report gives the verdict.
@@ -152,5 +209,19 @@ mod tests {
         let seen = seen(&stream.join("\n"), "a.c", &mark, 2, 5).unwrap();
         assert_eq!(seen.verdict.as_deref(), Some("growing"));
         assert_eq!(seen.growth_bytes_per_second, 100);
+        let marked = |line| {
+            let mark = Mark {
+                name: String::new(),
+                line,
+                leaks_bytes_per_second: Some(1),
+            };
+            Truth {
+                marks: vec![mark],
+                accomplices: Vec::new(),
+            }
+        };
+        let strays = |line| strays(&stream.join("\n"), "a.c", &marked(line), 2).unwrap();
+        assert_eq!(strays(7), Vec::<String>::new());
+        assert_eq!(strays(8), ["?"]);
     }
 }
