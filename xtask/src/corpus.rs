@@ -2,6 +2,7 @@
 //! Must not know how the agent judges.
 
 mod programs;
+mod table;
 mod truth;
 
 use std::fs;
@@ -10,16 +11,15 @@ use std::process::{ExitCode, Stdio};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::json;
 
 use crate::agent::{self, Profile};
 use crate::setup::Tools;
 
 use programs::{PROGRAMS, Program};
-use truth::{Mark, Seen};
+use table::{Examined, Row, Sums};
 
 /// How many run at the same time: their load is small, the agents' start is not.
-const PARALLEL: usize = 5;
+const PARALLEL: usize = 7;
 
 /// Seconds from one report of the agent to the next.
 const INTERVAL_SECONDS: u32 = 5;
@@ -27,23 +27,12 @@ const INTERVAL_SECONDS: u32 = 5;
 /// Enough for every site of the programs.
 const TOP_SITES: &str = "200";
 
+/// Files that a program may open: what is never closed must not end it.
+const OPEN_FILES: &str = "--nofile=16384:16384";
+
 /// The names that the command takes.
 pub fn names() -> impl Iterator<Item = &'static str> {
     PROGRAMS.iter().map(|program| program.name)
-}
-
-/// One mark of one program, and what the agent said of it.
-struct Row {
-    program: Program,
-    mark: Mark,
-    seen: Seen,
-}
-
-/// One program, examined.
-struct Examined {
-    rows: Vec<Row>,
-    /// Its sites that are called growing without a reason, by their innermost frames.
-    strays: Vec<String>,
 }
 
 /// Builds the programs, traces them and prints what came of it; 1 where a leak was missed or an
@@ -52,17 +41,24 @@ struct Examined {
 /// # Errors
 /// Fails where something does not build or a trace does not succeed.
 pub fn run(tools: &Tools, only: Option<&str>, seconds: u32, is_json: bool) -> Result<ExitCode> {
+    let is_chosen = |name: &str| only.is_none_or(|only| only == name);
+    let is_right = examine_all(tools, is_chosen, seconds, is_json)?;
+    Ok(ExitCode::from(u8::from(!is_right)))
+}
+
+fn examine_all(
+    tools: &Tools,
+    is_chosen: impl Fn(&str) -> bool,
+    seconds: u32,
+    is_json: bool,
+) -> Result<bool> {
     // The load is light: the quick build keeps up with it.
     let agent = agent::build(tools, Profile::Debug)?;
-    let chosen: Vec<Program> = PROGRAMS
-        .into_iter()
-        .filter(|program| only.is_none_or(|only| only == program.name))
-        .collect();
     let mut built = Vec::new();
-    for program in chosen {
+    for program in PROGRAMS.into_iter().filter(|it| is_chosen(it.name)) {
         built.push((program, program.build(tools)?));
     }
-    let (mut rows, mut strays) = (Vec::new(), Vec::new());
+    let mut examined = Vec::new();
     for group in built.chunks(PARALLEL) {
         let names: Vec<&str> = group.iter().map(|(program, _)| program.name).collect();
         eprintln!("xtask: tracing {} for {seconds} s", names.join(", "));
@@ -76,37 +72,12 @@ pub fn run(tools: &Tools, only: Option<&str>, seconds: u32, is_json: bool) -> Re
                 .map(|thread| thread.join().expect("an examination does not panic"))
                 .collect::<Result<Vec<_>>>()
         })?;
-        for (examined, name) in traced.into_iter().zip(names) {
-            rows.extend(examined.rows);
-            strays.extend(
-                examined
-                    .strays
-                    .into_iter()
-                    .map(|stray| format!("{name}: {stray}")),
-            );
-        }
+        examined.extend(traced);
     }
-    print(&rows, is_json);
-    let wrong = rows.iter().filter(|row| !row.is_right()).count();
-    let (leaks, innocents): (Vec<&Row>, Vec<&Row>) = rows
-        .iter()
-        .partition(|row| row.mark.leaks_bytes_per_second.is_some());
-    // Apart from each other: where nothing is judged, nobody is blamed either.
-    eprintln!(
-        "xtask: {} of {} leaks judged growing, {} named; {} of {} innocents blamed",
-        leaks.iter().filter(|row| row.is_right()).count(),
-        leaks.len(),
-        leaks
-            .iter()
-            .filter(|row| row.seen.verdict.is_some())
-            .count(),
-        innocents.iter().filter(|row| !row.is_right()).count(),
-        innocents.len(),
-    );
-    for stray in &strays {
-        eprintln!("xtask: blamed though nothing of it leaks: {stray}");
-    }
-    Ok(ExitCode::from(u8::from(wrong > 0 || !strays.is_empty())))
+    table::print(&examined, is_json);
+    let mut sums = Sums::default();
+    examined.iter().for_each(|it| sums.add(it));
+    Ok(sums.is_right())
 }
 
 /// Traces one program and compares what the agent says with its marks.
@@ -115,8 +86,11 @@ fn examine(agent: &Path, program: Program, path: &Path, seconds: u32) -> Result<
     let text = fs::read_to_string(&source)
         .with_context(|| format!("failed to read {}", source.display()))?;
     let truth = truth::truth(&text)?;
-    let mut trace = agent::command(agent);
+    let mut trace = agent::command(Path::new("prlimit"));
     trace
+        .arg(OPEN_FILES)
+        .arg("--")
+        .arg(agent)
         .args(["trace", "--format", "json", "--min-age", "0s"])
         .args(["--top", TOP_SITES])
         .args(["--interval", &format!("{INTERVAL_SECONDS}s")])
@@ -140,66 +114,17 @@ fn examine(agent: &Path, program: Program, path: &Path, seconds: u32) -> Result<
     let stream = String::from_utf8(output.stdout).context("the stream is no UTF-8")?;
     let file = source.file_name().unwrap_or_default().to_string_lossy();
     let reports = seconds / INTERVAL_SECONDS;
-    let strays = truth::strays(&stream, &file, &truth, reports)?;
+    let sites = truth::sites(&stream)?;
+    let strays = truth::strays(&sites, &file, &truth, reports);
     let marks = truth.marks.into_iter();
-    let rows: Result<Vec<Row>> = marks
-        .map(|mark| {
-            let seen = truth::seen(&stream, &file, &mark, reports, INTERVAL_SECONDS)?;
-            Ok(Row {
-                program,
-                mark,
-                seen,
-            })
-        })
-        .collect();
+    let rows = marks.map(|mark| Row {
+        program,
+        seen: truth::seen(&sites, &file, &mark, reports, INTERVAL_SECONDS),
+        mark,
+    });
     Ok(Examined {
-        rows: rows?,
+        rows: rows.collect(),
         strays,
+        program,
     })
-}
-
-impl Row {
-    /// A leak is found and called growing; an innocent is anything but growing.
-    fn is_right(&self) -> bool {
-        let is_growing = self.seen.verdict.as_deref() == Some("growing");
-        is_growing == self.mark.leaks_bytes_per_second.is_some()
-    }
-}
-
-/// Prints the rows as a table or as one JSON object a line.
-fn print(rows: &[Row], is_json: bool) {
-    if !is_json {
-        println!(
-            "{:<17} {:<31} {:<9} {:<6} {:<11} {:>10} {:>10}  right?",
-            "program", "site", "truth", "named", "verdict", "true B/s", "seen B/s"
-        );
-    }
-    for row in rows {
-        let leaks = row.mark.leaks_bytes_per_second;
-        let truth = leaks.map_or("innocent", |_| "leak");
-        if is_json {
-            let line = json!({
-                "program": row.program.name, "site": row.mark.name,
-                "line": row.mark.line, "truth": truth, "named": row.seen.verdict.is_some(),
-                "verdict": row.seen.verdict, "true_bytes_per_second": leaks.unwrap_or(0),
-                "seen_bytes_per_second": row.seen.growth_bytes_per_second, "right": row.is_right(),
-            });
-            println!("{line}");
-            continue;
-        }
-        println!(
-            "{:<17} {:<31} {truth:<9} {:<6} {:<11} {:>10} {:>10}  {}",
-            row.program.name,
-            row.mark.name,
-            if row.seen.verdict.is_some() {
-                "yes"
-            } else {
-                "no"
-            },
-            row.seen.verdict.as_deref().unwrap_or("-"),
-            leaks.unwrap_or(0),
-            row.seen.growth_bytes_per_second,
-            if row.is_right() { "yes" } else { "NO" },
-        );
-    }
 }

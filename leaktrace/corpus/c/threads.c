@@ -1,4 +1,9 @@
-/* Shares of threads that never end: each waits for a signal that no one gives; workers that end beside them. */
+/*
+ * Shares of threads that never end: each waits for a signal that no one gives. Beside them workers that end.
+ *
+ * A thread has a table of its thread-local storage, which the C library makes:
+ * LEAKS WITH: allocate_dtv
+ */
 #include <pthread.h>
 
 #include "load.h"

@@ -14,7 +14,7 @@ use crate::{agent, golang, toolchain};
 const DIR: &str = "leaktrace/corpus";
 
 /// What a program is written in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Language {
     C,
     Cplusplus,
@@ -32,23 +32,40 @@ pub struct Program {
 }
 
 /// A small load in each, so that a few run at the same time.
-pub const PROGRAMS: [Program; 15] = [
+pub const PROGRAMS: [Program; 20] = [
     Program::new("c/cache", Language::C),
     Program::new("c/connections", Language::C),
     Program::new("c/contexts", Language::C),
     Program::new("c/files", Language::C),
+    Program::new("c/streams", Language::C),
     Program::new("c/threads", Language::C),
     Program::new("cpp/service", Language::Cplusplus),
     Program::new("go/cache", Language::Go),
     Program::new("go/connections", Language::Go),
     Program::new("go/contexts", Language::Go),
     Program::new("go/files", Language::Go),
+    Program::new("go/origin", Language::Go),
+    Program::new("go/sharing", Language::Go),
     Program::new("go/streams", Language::Go),
     Program::new("rust/cache", Language::Rust),
     Program::new("rust/connections", Language::Rust),
     Program::new("rust/contexts", Language::Rust),
+    Program::new("rust/files", Language::Rust),
+    Program::new("rust/streams", Language::Rust),
     Program::new("rust/tasks", Language::Rust),
 ];
+
+impl Language {
+    /// As its community writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::C => "C",
+            Self::Cplusplus => "C++",
+            Self::Go => "Go",
+            Self::Rust => "Rust",
+        }
+    }
+}
 
 impl Program {
     const fn new(name: &'static str, language: Language) -> Self {

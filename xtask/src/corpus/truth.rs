@@ -13,8 +13,19 @@ pub struct Mark {
     pub name: String,
     /// Counted from 1.
     pub line: u64,
-    /// How fast it leaks; nothing where it is innocent.
-    pub leaks_bytes_per_second: Option<u64>,
+    /// What is so.
+    pub guilt: Guilt,
+}
+
+/// What is so of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guilt {
+    /// It leaks, at about so many bytes a second with all that is made below it.
+    Leak(u64),
+    /// Nothing of it stays without end.
+    Innocent,
+    /// It grows in rare steps, or what is made here is used again by what leaks: no verdict is wrong.
+    Either,
 }
 
 /// What a stream says of one line.
@@ -35,8 +46,8 @@ pub struct Truth {
     pub accomplices: Vec<String>,
 }
 
-/// Finds the marks of a program: `LEAK: NAME N bytes/s` and `INNOCENT: NAME` in comments that end their lines, and
-/// `LEAKS WITH: PREFIX`.
+/// Finds the marks of a program: `LEAK: NAME N bytes/s`, `INNOCENT: NAME` and `EITHER: NAME` in comments that end
+/// their lines, and `LEAKS WITH: PREFIX`.
 ///
 /// # Errors
 /// Fails where a leak does not tell its rate, or nothing is marked.
@@ -45,16 +56,20 @@ pub fn truth(text: &str) -> Result<Truth> {
     for (line, code) in (1..).zip(text.lines()) {
         let comment = code.trim_end().trim_end_matches("*/").trim_end();
         let after = |word: &str| {
-            let marks = [format!("/* {word}: "), format!("// {word}: ")];
+            let marks = ["/* ", "// ", " * "].map(|begin| format!("{begin}{word}: "));
             marks
                 .iter()
                 .find_map(|mark| Some(comment.split_once(mark)?.1))
         };
-        if let Some(name) = after("INNOCENT") {
+        let named = [("INNOCENT", Guilt::Innocent), ("EITHER", Guilt::Either)];
+        let known = named
+            .into_iter()
+            .find_map(|(word, guilt)| Some((after(word)?, guilt)));
+        if let Some((name, guilt)) = known {
             truth.marks.push(Mark {
                 name: name.to_owned(),
                 line,
-                leaks_bytes_per_second: None,
+                guilt,
             });
         } else if let Some(words) = after("LEAK") {
             let (name, rate) = words
@@ -64,7 +79,7 @@ pub fn truth(text: &str) -> Result<Truth> {
             truth.marks.push(Mark {
                 name: name.to_owned(),
                 line,
-                leaks_bytes_per_second: Some(rate.parse().context("a rate is a number")?),
+                guilt: Guilt::Leak(rate.parse().context("a rate is a number")?),
             });
         } else if let Some(prefix) = after("LEAKS WITH") {
             truth.accomplices.push(prefix.to_owned());
@@ -76,24 +91,34 @@ pub fn truth(text: &str) -> Result<Truth> {
     Ok(truth)
 }
 
-/// Sites of the last of `reports` reports that are called growing though nothing on their stacks is marked as a leak: the
-/// innermost frames of each.
+/// The sites of a stream, of all its reports.
 ///
 /// # Errors
 /// Fails where a line of the stream is no JSON.
-pub fn strays(stream: &str, file: &str, truth: &Truth, reports: u32) -> Result<Vec<String>> {
-    /// Enough to know where it is.
-    const FRAMES: usize = 4;
-    let mut strays = Vec::new();
+pub fn sites(stream: &str) -> Result<Vec<Value>> {
+    let mut sites = Vec::new();
     for line in stream.lines() {
         let object: Value =
             serde_json::from_str(line).context("a line of the stream is no JSON")?;
-        let is_growing = object["type"] == "site" && object["verdict"] == "growing";
-        if !is_growing || object["report"] != reports {
+        if object["type"] == "site" {
+            sites.push(object);
+        }
+    }
+    Ok(sites)
+}
+
+/// Sites of the last of `reports` reports that are called growing though nothing on their stacks is marked as a leak: the
+/// innermost frames of each.
+pub fn strays(sites: &[Value], file: &str, truth: &Truth, reports: u32) -> Vec<String> {
+    /// Enough to know where it is.
+    const FRAMES: usize = 4;
+    let mut strays = Vec::new();
+    for object in sites {
+        if object["verdict"] != "growing" || object["report"] != reports {
             continue;
         }
         let leaks = |mark: &Mark| {
-            mark.leaks_bytes_per_second.is_some() && has_line(&object["stack"], file, mark.line)
+            mark.guilt != Guilt::Innocent && has_line(&object["stack"], file, mark.line)
         };
         let frames = object["stack"].as_array().cloned().unwrap_or_default();
         let name = |frame: &Value| frame["function"].as_str().unwrap_or("?").to_owned();
@@ -112,29 +137,18 @@ pub fn strays(stream: &str, file: &str, truth: &Truth, reports: u32) -> Result<V
             );
         }
     }
-    Ok(strays)
+    strays
 }
 
 /// What the first `reports` reports of a stream say of a marked line of a file.
-///
-/// # Errors
-/// Fails where a line of the stream is no JSON.
-pub fn seen(
-    stream: &str,
-    file: &str,
-    mark: &Mark,
-    reports: u32,
-    interval_seconds: u32,
-) -> Result<Seen> {
+pub fn seen(sites: &[Value], file: &str, mark: &Mark, reports: u32, interval_seconds: u32) -> Seen {
     let mut live_bytes = BTreeMap::<u32, i64>::new();
     let mut verdicts = BTreeMap::<u32, Vec<String>>::new();
-    for line in stream.lines() {
-        let object: Value =
-            serde_json::from_str(line).context("a line of the stream is no JSON")?;
+    for object in sites {
         let report = object["report"]
             .as_u64()
             .and_then(|report| u32::try_from(report).ok());
-        let (Some("site"), Some(report)) = (object["type"].as_str(), report) else {
+        let Some(report) = report else {
             continue;
         };
         if report > reports || !has_line(&object["stack"], file, mark.line) {
@@ -152,10 +166,10 @@ pub fn seen(
     let (middle, end) = (reports / 2, reports);
     let at = |report| live_bytes.get(&report).copied().unwrap_or(0);
     let seconds = i64::from((end - middle) * interval_seconds);
-    Ok(Seen {
+    Seen {
         verdict,
         growth_bytes_per_second: (at(end) - at(middle)).checked_div(seconds).unwrap_or(0),
-    })
+    }
 }
 
 /// Whether a stack goes through a line of a file.
@@ -175,13 +189,14 @@ mod tests {
     /// Marks carry the name, the line and the rate; a leak without a rate is refused.
     #[test]
     fn marks_are_found_where_they_stand() {
-        let text = "// LEAKS WITH: net.\n a = malloc(1); /* LEAK: my map 12 bytes/s */\n b(); // INNOCENT: a pool\n";
+        let text = "// LEAKS WITH: net.\n a = malloc(1); /* LEAK: my map 12 bytes/s */\n b(); // INNOCENT: a pool\n c(); // EITHER: a table\n";
         let Truth { marks, accomplices } = truth(text).unwrap();
         assert_eq!(accomplices, ["net."]);
         assert_eq!((marks[0].name.as_str(), marks[0].line), ("my map", 2));
-        assert_eq!(marks[0].leaks_bytes_per_second, Some(12));
+        assert_eq!(marks[0].guilt, Guilt::Leak(12));
         assert_eq!((marks[1].name.as_str(), marks[1].line), ("a pool", 3));
-        assert_eq!(marks[1].leaks_bytes_per_second, None);
+        assert_eq!(marks[1].guilt, Guilt::Innocent);
+        assert_eq!(marks[2].guilt, Guilt::Either);
         assert!(truth("f(); /* LEAK: fast */").is_err());
     }
 
@@ -201,26 +216,27 @@ mod tests {
             site(2, 8, 9000, "stable"),
             site(3, 7, 9999, "stable"),
         ];
+        let sites = sites(&stream.join("\n")).unwrap();
         let mark = Mark {
             name: "m".to_owned(),
             line: 7,
-            leaks_bytes_per_second: Some(100),
+            guilt: Guilt::Leak(100),
         };
-        let seen = seen(&stream.join("\n"), "a.c", &mark, 2, 5).unwrap();
+        let seen = seen(&sites, "a.c", &mark, 2, 5);
         assert_eq!(seen.verdict.as_deref(), Some("growing"));
         assert_eq!(seen.growth_bytes_per_second, 100);
         let marked = |line| {
             let mark = Mark {
                 name: String::new(),
                 line,
-                leaks_bytes_per_second: Some(1),
+                guilt: Guilt::Leak(1),
             };
             Truth {
                 marks: vec![mark],
                 accomplices: Vec::new(),
             }
         };
-        let strays = |line| strays(&stream.join("\n"), "a.c", &marked(line), 2).unwrap();
+        let strays = |line| strays(&sites, "a.c", &marked(line), 2);
         assert_eq!(strays(7), Vec::<String>::new());
         assert_eq!(strays(8), ["?"]);
     }

@@ -1,5 +1,5 @@
-// Owns the leak of the origin: a goroutine that fills a map for ever while main sleeps, and which no collector
-// can reclaim, because a global map is a root. Beside it a bounded cache and a warm-up.
+// Owns a global map that a goroutine fills for ever, and which no collector can reclaim, because a global map is a
+// root. Beside it a bounded cache, one that takes ten seconds to fill, and a warm-up.
 package main
 
 import (
@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-const slots, warm = 512, 600
+const slots, pages, warm = 512, 2000, 600
 
 var orphans = map[string][]byte{}
 var sessions [slots][]byte
+var cached [pages][]byte
 var tables [warm][]byte
 
 // leakyCache puts a value under a key that never comes again, 50 times a second.
@@ -25,6 +26,11 @@ func cacheSession(id int) {
 	sessions[id%slots] = make([]byte, 512) // INNOCENT: bounded cache
 }
 
+// The oldest page goes once there are enough; until then it looks like a leak.
+func cachePage(id int) {
+	cached[id%pages] = make([]byte, 256) // INNOCENT: cache that fills slowly
+}
+
 // What is loaded in the first three seconds and kept.
 func warmUp(id int) {
 	tables[id] = make([]byte, 1024) // INNOCENT: warm-up
@@ -34,6 +40,7 @@ func main() {
 	go leakyCache()
 	load.Drive(func(id int) {
 		cacheSession(id)
+		cachePage(id)
 		if id < warm {
 			warmUp(id)
 		}

@@ -27,7 +27,7 @@ func fetch(client *http.Client, url string) *http.Response {
 }
 
 func fetchWell(client *http.Client, url string) {
-	response, err := client.Get(url) // INNOCENT: closed body
+	response, err := client.Get(url) // EITHER: closed body, whose wait may need a new record where a leak holds the old
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -42,7 +42,7 @@ func main() {
 		panic(err)
 	}
 	handler := http.HandlerFunc(func(writer http.ResponseWriter, _ *http.Request) {
-		writer.Write(make([]byte, 8<<10)) // INNOCENT: page
+		writer.Write(make([]byte, 8<<10)) // EITHER: page, for clients of both kinds
 	})
 	server := &http.Server{Handler: handler}
 	go server.Serve(listener)

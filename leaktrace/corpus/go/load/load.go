@@ -2,7 +2,7 @@
 // the garbage that a service makes beside it, without which a collection comes every two minutes only.
 //
 // The truth stands in comments: `LEAK: NAME N bytes/s` and `INNOCENT: NAME` on the line whose call makes
-// the objects. The runner finds lines by these marks.
+// the objects. Where it is `EITHER: NAME`, growth is no error and no growth neither. The runner finds lines by these marks.
 package load
 
 import (

@@ -1,5 +1,6 @@
 //! Owns a static map whose entries no one removes, and leaks that the compiler is said to reject: `Box::leak` and
-//! `mem::forget` behind a generic. Beside them a bounded cache, a warm-up and a value that is made once.
+//! `mem::forget` behind a generic. Beside them a bounded cache, one that takes ten seconds to fill, a warm-up and a value
+//! that is made once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -40,6 +41,15 @@ fn bound(cache: &mut VecDeque<Vec<u8>>) {
     cache.push_back(vec![3; 512]); // INNOCENT: bounded cache
 }
 
+/// The oldest page goes once there are enough; until then it looks like a leak.
+#[inline(never)]
+fn cache_page(pages: &mut VecDeque<Box<[u8]>>) {
+    if pages.len() == 2000 {
+        pages.pop_front();
+    }
+    pages.push_back(vec![6; 256].into()); // INNOCENT: cache that fills slowly
+}
+
 #[inline(never)]
 fn warm_up(tables: &mut Vec<Vec<u8>>) {
     tables.push(vec![4; 1024]); // INNOCENT: warm-up
@@ -47,6 +57,7 @@ fn warm_up(tables: &mut Vec<Vec<u8>>) {
 
 fn main() {
     let (mut cache, mut tables) = (VecDeque::new(), Vec::new());
+    let mut pages = VecDeque::with_capacity(2000);
     corpus::drive(|id| {
         CONFIG.get_or_init(|| vec![5; 4096]); // INNOCENT: made once
         if id % 5 == 0 {
@@ -55,6 +66,7 @@ fn main() {
             forget();
         }
         bound(&mut cache);
+        cache_page(&mut pages);
         if id < 600 {
             warm_up(&mut tables);
         }

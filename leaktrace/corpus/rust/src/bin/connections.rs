@@ -17,7 +17,7 @@ fn buffered(stream: TcpStream) -> Connection {
 
 #[inline(never)]
 fn pooled(stream: TcpStream) -> Connection {
-    Box::new(BufReader::with_capacity(2048, stream)) // INNOCENT: pooled connection
+    Box::new(BufReader::with_capacity(1024, stream)) // INNOCENT: pooled connection
 }
 
 async fn query(connection: &mut Connection) {
@@ -55,7 +55,7 @@ fn main() {
                 let stream = TcpStream::connect(("127.0.0.1", address)).await.unwrap(); // LEAK: socket 1000 bytes/s
                 let mut connection = buffered(stream);
                 query(&mut connection).await;
-                open.borrow_mut().push(connection); // LEAK: list of the open 80 bytes/s
+                open.borrow_mut().push(connection); // EITHER: list of the open, which grows in steps
             } else if id % 20 == 10 {
                 let known = pool.borrow_mut().pop();
                 let mut connection = match known {
