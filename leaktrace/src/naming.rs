@@ -8,7 +8,7 @@ use crate::{
     modules::{ModuleId, Modules},
     report::model::Frame,
     stacks::{Place, Stack, site_id},
-    symbolize::{Request, Symbolizer, go},
+    symbolize::{Request, Symbolizer, own},
 };
 
 /// Functions at which a stack is whole although its chain of frame pointers goes on into nowhere:
@@ -108,7 +108,7 @@ impl Names {
         } else {
             stack.end.reason().map(str::to_owned)
         };
-        go::trim(&mut frames);
+        own::trim(&mut frames);
         (frames, why)
     }
 }

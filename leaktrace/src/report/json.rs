@@ -43,6 +43,8 @@ mod longest {
     pub const REASON: usize = 384;
     /// A path of an executable, an allocator or a source file.
     pub const PATH: usize = 512;
+    /// The path of a source file in a stack that would not fit otherwise.
+    pub const PATH_SHORTER: usize = 64;
     /// A demangled function. Templates of C++ grow to many KiB. The limit is
     /// fixed, so that one function has one name in all lines.
     pub const FUNCTION: usize = 768;

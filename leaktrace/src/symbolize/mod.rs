@@ -5,6 +5,7 @@ mod debuginfod;
 mod demangle;
 pub mod go;
 mod image;
+pub mod own;
 mod perf_map;
 mod worker;
 

@@ -73,7 +73,17 @@ fn course(from: &model::Course) -> Option<Course> {
         .find(fits)
 }
 
-/// Adds as much of both ends of the stack as the line has room for.
+/// How much of each frame is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    Whole,
+    /// Paths of source files shortened. Names of functions are not: one function has one name in all lines.
+    Shorter,
+    /// And what an inlined frame has in common with the one that it is inlined into left out.
+    Shared,
+}
+
+/// Adds the stack: with less of each frame, and then with frames of both ends only, where there is no room for all.
 pub(super) fn fill_stack<'a>(
     site: &mut Site<'a>,
     cuts: &mut Cuts,
@@ -81,14 +91,38 @@ pub(super) fn fill_stack<'a>(
     room: usize,
 ) {
     let room = room / STACK_STEP_BYTES * STACK_STEP_BYTES;
-    site.stack = cuts.list("stack", &from.stack, room, |cuts, from| Frame {
+    let len = |detail| {
+        let frames = from.stack.iter();
+        let lens = frames.map(|it| encoded_len(&frame(&mut Cuts::default(), it, detail)) + 1);
+        lens.sum::<usize>()
+    };
+    let detail = [Detail::Whole, Detail::Shorter]
+        .into_iter()
+        .find(|detail| len(*detail) <= room)
+        .unwrap_or(Detail::Shared);
+    site.stack = cuts.list("stack", &from.stack, room, |cuts, from| {
+        frame(cuts, from, detail)
+    });
+}
+
+fn frame<'a>(cuts: &mut Cuts, from: &'a model::Frame, detail: Detail) -> Frame<'a> {
+    let path = match detail {
+        Detail::Whole => longest::PATH,
+        Detail::Shorter | Detail::Shared => longest::PATH_SHORTER,
+    };
+    let is_shared = detail == Detail::Shared && from.inlined;
+    Frame {
         function: cuts.optional("function", &from.function, longest::FUNCTION),
-        file: cuts.optional("file", &from.file, longest::PATH),
+        file: cuts.optional("file", &from.file, path),
         line: from.line,
-        module: cuts.optional("module", &from.module, longest::NAME),
-        build_id: cuts.optional("build_id", &from.build_id, longest::WORD),
+        module: (!is_shared)
+            .then(|| cuts.optional("module", &from.module, longest::NAME))
+            .flatten(),
+        build_id: (!is_shared)
+            .then(|| cuts.optional("build_id", &from.build_id, longest::WORD))
+            .flatten(),
         address: format!("{:#x}", from.address),
         inlined: from.inlined,
         unresolved: cuts.optional("unresolved", &from.unresolved, longest::REASON),
-    });
+    }
 }

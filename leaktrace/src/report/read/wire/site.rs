@@ -103,6 +103,7 @@ impl SiteLine {
     /// Whose it is, and the site.
     pub fn into_model(self) -> (ProcessIdentity, Site) {
         let mut stack: Vec<Frame> = self.stack.into_iter().map(Into::into).collect();
+        share(&mut stack);
         if self.truncated.stack > 0 {
             // The inner part has as many frames as the outer or one more.
             let at = stack.len().div_ceil(2);
@@ -132,6 +133,20 @@ impl SiteLine {
             stack_truncated: self.stack_truncated,
         };
         (self.process.into(), site)
+    }
+}
+
+/// Gives inlined frames the module that the writer told once, with the frame that they are inlined into.
+fn share(stack: &mut [Frame]) {
+    for i in (1..stack.len()).rev() {
+        let (inner, outer) = stack.split_at_mut(i);
+        let (Some(inner), Some(outer)) = (inner.last_mut(), outer.first()) else {
+            continue;
+        };
+        if inner.inlined && inner.module.is_none() && inner.address == outer.address {
+            inner.module.clone_from(&outer.module);
+            inner.build_id.clone_from(&outer.build_id);
+        }
     }
 }
 
