@@ -11,9 +11,8 @@ use crate::agent::{self, Profile};
 use crate::setup::Tools;
 use crate::toolchain;
 
-/// How the agent is called: long enough for the leak to stand out from the cache,
-/// which is full in a second.
-const TRACE: &[&str] = &["--duration", "8s", "--min-age", "2s"];
+/// How the agent is called: long enough for a verdict on the leak and on the cache.
+const TRACE: &[&str] = &["--duration", "20s", "--min-age", "2s"];
 
 /// A child that does not outlive this value, whatever goes wrong meanwhile.
 struct Running(Child);
@@ -61,9 +60,9 @@ pub fn run(tools: &Tools) -> Result<()> {
     }
     drop(running);
     eprintln!(
-        "\nxtask: the first site is the leak: `append_entry`, reached by `audit_order` \
+        "\nxtask: `growing` is the leak: `append_entry`, reached by `audit_order` \
          (leaktrace/demo/orders.c);\n       `find_customer` holds memory too, but it is a cache \
-         and no longer grows.\n       Next, your own program: cargo xtask run -- trace --pid PID \
+         that drops its oldest.\n       Next, your own program: cargo xtask run -- trace --pid PID \
          --duration 30s"
     );
     Ok(())
