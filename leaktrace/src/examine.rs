@@ -36,6 +36,22 @@ pub struct Examined {
     pub versions: Vec<Option<String>>,
 }
 
+impl Examined {
+    /// Why a process whose program this is has no allocator that can be seen.
+    #[must_use]
+    pub fn why_nothing_is_seen(&self, path: &str) -> String {
+        match (self.is_static, self.has_all_symbols) {
+            (true, false) => {
+                format!("{path} is statically linked and stripped of the symbols of its allocator")
+            }
+            (true, true) => {
+                format!("{path} is statically linked and defines no allocator that is known")
+            }
+            (false, _) => "it maps no file that defines an allocator".to_owned(),
+        }
+    }
+}
+
 /// Looks at a file that `pid` maps.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ use leaktrace::{
     calibration,
     cli::{Cli, Command},
     host::doctor,
-    render,
+    inspect, render,
     session::{self, Outcome},
     top,
 };
@@ -72,6 +72,12 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Render(args) => {
             render::run(&args.into_config()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Inspect(args) => {
+            inspect::run(&args.into_config(), |bytes| {
+                std::io::Write::write_all(&mut std::io::stdout(), bytes)
+            })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::CalibrationTarget => {

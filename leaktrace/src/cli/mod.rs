@@ -2,6 +2,7 @@
 //! Must not know how anything is done.
 
 mod forms;
+mod inspect;
 mod render;
 mod top;
 mod trace;
@@ -10,6 +11,7 @@ mod values;
 use clap::{Parser, Subcommand};
 
 pub use forms::{ColourArg, FormatArg, ViewArg};
+pub use inspect::InspectArgs;
 pub use render::RenderArgs;
 pub use top::TopArgs;
 pub use trace::TraceArgs;
@@ -35,6 +37,8 @@ pub enum Command {
     Top(TopArgs),
     /// Show a saved stream in another form, on any machine.
     Render(RenderArgs),
+    /// Tell what would be probed of a process, where, and what would not and why. Attaches nothing.
+    Inspect(InspectArgs),
     /// Tell what this kernel and these privileges allow.
     Doctor,
     /// Be called by the agent that measures what a probe costs.

@@ -3,6 +3,7 @@
 
 mod cut;
 mod encode;
+mod inspection;
 mod line;
 mod process;
 mod site;

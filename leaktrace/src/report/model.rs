@@ -3,12 +3,16 @@
 
 mod course;
 mod go;
+mod inspection;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
+pub use self::inspection::{
+    Inspected, InspectedAllocator, InspectedEntryPoint, InspectedGo, InspectedUnwinding,
+};
 
 /// What tells one machine from another in a stream that many machines feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

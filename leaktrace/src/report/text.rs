@@ -2,6 +2,7 @@
 //! Must not know whether it is a terminal, how wide, or where the text goes.
 
 mod fit;
+pub mod inspection;
 mod loss;
 mod page;
 mod process;

@@ -79,13 +79,7 @@ impl Tracer {
         }
         let module = self.context.modules.get(module).clone();
         match self.attachments.examine(&module, tgid) {
-            Ok(examined) if examined.is_static && !examined.has_all_symbols => {
-                format!("{path} is statically linked and stripped of the symbols of its allocator")
-            }
-            Ok(examined) if examined.is_static => {
-                format!("{path} is statically linked and defines no allocator that is known")
-            }
-            Ok(_) => "it maps no file that defines an allocator".to_owned(),
+            Ok(examined) => examined.why_nothing_is_seen(&path),
             Err(why) => why,
         }
     }

@@ -1,9 +1,14 @@
 //! Owns the exactness of every allocator that is known, however it comes into a program.
 //! Must not know the agent's inside.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
 
 use crate::harness::{
+    PATIENCE,
     agent::Agent,
     kernel,
     programs::{self, Build},
@@ -205,4 +210,89 @@ fn mimalloc_by_its_own_functions() {
     let build = Build::of("cc", "mimalloc.c", "mimalloc").with(&["-lmimalloc"]);
     let process = assert_seen(&mut Command::new(build.program()));
     assert_eq!(allocators_of_sites(&process), ["mimalloc"]);
+}
+
+/// A Rust program with jemalloc built into it, as `tikv-jemallocator` does.
+#[test]
+fn jemalloc_in_a_rust_program() {
+    let library = "/usr/lib/x86_64-linux-gnu/libjemalloc_pic.a";
+    let Some(_turn) = kernel::turn_with(library, || ()) else {
+        return;
+    };
+    let archive = prefixed_jemalloc("_rjem_");
+    let build = Build::of("rustc", "rust/allocator.rs", "rust-jemalloc");
+    let archive = format!("link-arg={archive}");
+    let build = build.with(&["--cfg", "jemalloc", "-C", &archive, "-C", "link-arg=-lm"]);
+    let process = assert_seen(&mut Command::new(build.program()));
+    assert_eq!(allocators_of_sites(&process), ["jemalloc"]);
+}
+
+/// A Rust program with nothing but itself: its C library is in it, at any place in memory.
+#[test]
+fn glibc_in_a_static_rust_program() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let build = Build::of("rustc", "rust/allocator.rs", "rust-static");
+    let build = build.with(&["-C", "target-feature=+crt-static"]);
+    let process = assert_seen(&mut Command::new(build.program()));
+    assert_eq!(allocators(&process)[0], "glibc");
+}
+
+/// redis, whose own count of what it uses is what jemalloc gave it: the traced bytes follow it.
+#[test]
+fn redis_counts_the_same() {
+    let Some(_turn) = kernel::turn_with("redis-server", || ()) else {
+        return;
+    };
+    let socket = programs::scratch().join("redis.sock");
+    let _ = std::fs::remove_file(&socket);
+    let mut redis = Command::new(programs::find("redis-server").unwrap());
+    redis
+        .args(["--port", "0", "--save", "", "--unixsocket"])
+        .arg(&socket);
+    redis.stdout(Stdio::null());
+    let mut redis = Killed(redis.spawn().unwrap());
+    let deadline = Instant::now() + PATIENCE;
+    while !socket.exists() {
+        assert!(Instant::now() < deadline, "redis listens");
+        std::thread::yield_now();
+    }
+    let before = used_memory(&socket);
+    let pid = redis.0.id().to_string();
+    let agent = Agent::trace(&["--pid", &pid]);
+    // Sizes that jemalloc has a class for: redis counts in these, and we in what was asked for.
+    let mut load = Command::new("redis-benchmark");
+    load.arg("-s").arg(&socket);
+    load.args(["-q", "-t", "set", "-n", "6000", "-r", "1500", "-d", "16378"]);
+    assert!(load.stdout(Stdio::null()).status().unwrap().success());
+    let after = used_memory(&socket);
+    let process = agent.interrupt().process(redis.0.id());
+    let _ = redis.0.kill();
+    assert_eq!(process.accuracy(), "exact", "{:#}", process.line);
+    let (seen, counted) = (process.figure("live_bytes") as f64, after - before);
+    assert!(counted > 10e6, "{before} {after}");
+    assert!((seen / counted - 1.0).abs() < 0.02, "{seen} {counted}");
+}
+
+/// A child that is killed when the test is over.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // One that has ended already is what was wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn used_memory(socket: &Path) -> f64 {
+    let mut command = Command::new("redis-cli");
+    command.arg("-s").arg(socket).args(["info", "memory"]);
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    line.expect("redis tells it").trim().parse().unwrap()
 }

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod allocator_places;
 mod allocators;
 mod budget;
 mod command_line;
@@ -19,6 +20,7 @@ mod go_real;
 mod harm;
 mod host;
 mod identity;
+mod inspect;
 mod oracle;
 mod overflow;
 mod pictures;

@@ -50,7 +50,7 @@ impl Build {
     /// By this compiler, of this source, under this name.
     pub fn of(compiler: &str, source: &str, output: &str) -> Self {
         let flags = if compiler == "rustc" {
-            ["-C", "opt-level=1", "-C", "debuginfo=1", "--edition=2024"].as_slice()
+            ["-C", "opt-level=1", "-C", "debuginfo=0", "--edition=2024"].as_slice()
         } else {
             FLAGS
         };

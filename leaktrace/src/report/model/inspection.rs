@@ -1,0 +1,102 @@
+//! Owns what `inspect` tells of a process: what would be probed, and what would not.
+//! Must not know how it was found out.
+
+use super::{Container, Coverage, Executable, NotCovered, ProcessIdentity};
+
+/// A process that was looked at without touching it.
+#[derive(Clone, Debug, Default)]
+pub struct Inspected {
+    /// Which process.
+    pub identity: ProcessIdentity,
+    /// What it executes.
+    pub executable: Executable,
+    /// Its arguments.
+    pub command_line: String,
+    /// The user that it runs as.
+    pub owner: String,
+    /// The container that it runs in.
+    pub container: Option<Container>,
+    /// What is told of a Go program.
+    pub go: Option<InspectedGo>,
+    /// Its allocators, those that make blocks themselves first.
+    pub allocators: Vec<InspectedAllocator>,
+    /// How much of what it allocates would be seen.
+    pub coverage: Coverage,
+    /// Why not all, in one clause.
+    pub coverage_reason: Option<String>,
+    /// By what its stacks are walked, file by file, its program first.
+    pub unwinding: Vec<InspectedUnwinding>,
+}
+
+/// What is told of a Go program.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectedGo {
+    /// The version that made it.
+    pub version: String,
+    /// `runtime.MemProfileRate` of the process; 0 where its memory profile is off, `None` where it cannot be read.
+    pub memory_profile_rate_bytes: Option<u64>,
+}
+
+/// An allocator in a file that a process maps.
+#[derive(Clone, Debug, Default)]
+pub struct InspectedAllocator {
+    /// Whose it is.
+    pub name: String,
+    /// The version, where the file tells it.
+    pub version: Option<String>,
+    /// The file, as the process calls it.
+    pub path: String,
+    /// Its build id.
+    pub build_id: Option<String>,
+    /// The names of all that would be seen.
+    pub names: Vec<String>,
+    /// What would be probed for that.
+    pub entry_points: Vec<InspectedEntryPoint>,
+    /// What would not.
+    pub not_covered: Vec<NotCovered>,
+}
+
+/// A function that would be probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectedEntryPoint {
+    /// Its names.
+    pub names: Vec<String>,
+    /// Where the probe would stand, in the file.
+    pub file_offset: u64,
+    /// How far behind the function's entry that is.
+    pub offset: u64,
+    /// The instruction that it would stand on.
+    pub instruction: String,
+    /// `emulated`, `nop` or `stepped`: what the kernel does with that instruction.
+    pub cost: &'static str,
+    /// `return probe`, `instructions`, or `none`: how the result is had.
+    pub result: &'static str,
+    /// What a call costs, in nanoseconds: on bare metal, and in a virtual machine. Orders of magnitude.
+    pub ns: (u32, u32),
+    /// The proof of the place, in one clause.
+    pub why: String,
+}
+
+/// By what the stacks through a file are walked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectedUnwinding {
+    /// The file.
+    pub path: String,
+    /// `eh_frame`, `debug_frame` or `frame pointers`.
+    pub by: &'static str,
+}
+
+impl Inspected {
+    /// What an allocation and its free cost at the most, in nanoseconds: on bare metal, and in a virtual machine.
+    /// Nothing where nothing is probed.
+    #[must_use]
+    pub fn ns_of_pair(&self) -> Option<(u32, u32)> {
+        let points = || self.allocators.iter().flat_map(|it| &it.entry_points);
+        let of = |name: &str| {
+            let has_name = |it: &&InspectedEntryPoint| it.names.iter().any(|it| it.ends_with(name));
+            points().find(has_name).map(|it| it.ns)
+        };
+        let (make, free) = (of("malloc")?, of("free")?);
+        Some((make.0 + free.0, make.1 + free.1))
+    }
+}
