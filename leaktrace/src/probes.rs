@@ -185,7 +185,13 @@ impl Probes {
     }
 }
 
-/// Adds the remedy to a refusal by the kernel.
+/// Set to anything, it brings all that the kernel's verifier said, which may be megabytes.
+const VERIFIER_LOG: &str = "LEAKTRACE_VERIFIER_LOG";
+
+/// As much of what the verifier said is told otherwise.
+const VERDICT_CHARS_MAX: usize = 160;
+
+/// Adds the remedy to a refusal by the kernel, and leaves the verifier's word of it.
 fn refused(error: anyhow::Error) -> anyhow::Error {
     let is_denied = error.chain().any(|cause| {
         cause
@@ -194,8 +200,63 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
             || matches!(cause.downcast_ref::<ProgramError>(), Some(ProgramError::LoadError { io_error, .. }) if matches!(io_error.raw_os_error(), Some(1 | 13)))
     });
     if is_denied {
-        error.context("the kernel denies eBPF; remedy: run as root, and see `leaktrace doctor`")
-    } else {
-        error.context("the kernel refuses the probes; see `leaktrace doctor`")
+        return verdict(error)
+            .context("the kernel denies eBPF; remedy: run as root, and see `leaktrace doctor`");
+    }
+    let said = format!(
+        "the kernel refuses the probes; see `leaktrace doctor`, and {VERIFIER_LOG}=1 for all it says"
+    );
+    verdict(error).context(said)
+}
+
+/// An error without the log of the verifier, but for the line that tells why.
+fn verdict(error: anyhow::Error) -> anyhow::Error {
+    if std::env::var_os(VERIFIER_LOG).is_some() {
+        return error;
+    }
+    let refusal = error.chain().find_map(|cause| match cause.downcast_ref() {
+        Some(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+            ..
+        }) => Some((io_error.to_string(), verifier_log.to_string())),
+        _ => None,
+    });
+    match refusal {
+        Some((why, log)) => anyhow!("a program is refused ({why}): {}", last_word(&log)),
+        None => error,
+    }
+}
+
+/// The line of a verifier's log that tells why, without its statistics.
+fn last_word(log: &str) -> String {
+    let is_statistics = |line: &&str| {
+        let starts = [
+            "processed ",
+            "verification time",
+            "stack depth",
+            "max_states",
+        ];
+        line.is_empty() || starts.iter().any(|start| line.starts_with(start))
+    };
+    let mut lines = log.lines().rev().map(str::trim);
+    let line = lines
+        .find(|line| !is_statistics(line))
+        .unwrap_or("it says nothing");
+    line.chars().take(VERDICT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of pages of a log only the reason is told, and no more of it than fits.
+    #[test]
+    fn the_verifier_is_brief() {
+        let log = "0: (b7) r0 = 1\n1: (95) exit\nR1 invalid mem access 'scalar'\n\
+                   verification time 3 usec\nprocessed 2 insns (limit 1000000)\n\n";
+        assert_eq!(last_word(log), "R1 invalid mem access 'scalar'");
+        assert_eq!(last_word(""), "it says nothing");
+        assert_eq!(last_word(&"x".repeat(1000)).len(), VERDICT_CHARS_MAX);
     }
 }
