@@ -1,0 +1,127 @@
+//! Owns the benchmark `attach`: what it costs to put probes into a host of many processes and many files.
+//! Must not know the agent's inside.
+//!
+//! 500 processes sleep, on 60 copies of the C library, each of which is a file of its own. The agent is asked to trace
+//! the host and to stop at once: its CPU time covers looking at the files, their unwind tables, attaching and
+//! detaching.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, ensure};
+use leaktrace::host::maps::read_maps;
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::TimeValLike as _,
+};
+use support::{Options, machine};
+
+const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+
+/// The processes; killed when dropped.
+struct Crowd {
+    children: Vec<Child>,
+    directory: PathBuf,
+}
+
+impl Crowd {
+    fn start(processes: usize, files: usize) -> anyhow::Result<Self> {
+        let libc = read_maps(std::process::id())?
+            .into_iter()
+            .map(|mapping| mapping.path)
+            .find(|path| path.ends_with("/libc.so.6"))
+            .or_else(|| Some("/lib/x86_64-linux-gnu/libc.so.6".to_owned()))
+            .context("there is no libc")?;
+        let name = format!("leaktrace-attach-{}", std::process::id());
+        let mut crowd = Self {
+            children: Vec::new(),
+            directory: std::env::temp_dir().join(name),
+        };
+        for number in 0..files {
+            let directory = crowd.directory.join(number.to_string());
+            fs::create_dir_all(&directory)?;
+            fs::copy(&libc, directory.join("libc.so.6"))?;
+        }
+        for number in 0..processes {
+            let mut command = Command::new(LOADER);
+            command.arg("--library-path");
+            command.arg(crowd.directory.join((number % files).to_string()));
+            command.args(["/bin/sleep", "600"]);
+            crowd.children.push(command.stdin(Stdio::null()).spawn()?);
+        }
+        Ok(crowd)
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            // One that has ended already is what was wanted.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn children_cpu_ms() -> anyhow::Result<i64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok((usage.user_time() + usage.system_time()).num_milliseconds())
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::read();
+    let (processes, files) = if options.is_quick { (50, 6) } else { (500, 60) };
+    println!(
+        "attach: {processes} processes on {files} files, the whole host traced and left at once"
+    );
+    println!("{}", machine());
+    let crowd = Crowd::start(processes, files)?;
+    let agent = agent();
+    for round in 1..=3 {
+        let before_ms = children_cpu_ms()?;
+        let began = Instant::now();
+        let mut child = Command::new(&agent)
+            .args([
+                "trace",
+                "--duration",
+                "100ms",
+                "--format",
+                "json",
+                "--top",
+                "1",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("failed to start {}", agent.display()))?;
+        let stderr = BufReader::new(child.stderr.take().context("it has a stderr")?);
+        let mut said = stderr.lines().map_while(Result::ok);
+        let ready = said.find(|line| line.starts_with("leaktrace: tracing "));
+        let ready_ms = began.elapsed().as_millis();
+        let ready = ready.context("the agent did not get ready")?;
+        said.for_each(drop);
+        ensure!(child.wait()?.success(), "the agent failed");
+        println!(
+            "round {round}: ready after {ready_ms} ms, ended after {} ms, {} ms of CPU; {}",
+            began.elapsed().as_millis(),
+            children_cpu_ms()? - before_ms,
+            ready.trim_start_matches("leaktrace: "),
+        );
+    }
+    drop(crowd);
+    Ok(())
+}
+
+/// The agent that was built with this.
+fn agent() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_leaktrace")).to_owned()
+}
