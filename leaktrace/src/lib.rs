@@ -31,6 +31,7 @@ pub mod attachments;
 pub mod budget;
 pub mod calibration;
 pub mod cli;
+pub mod diff;
 pub mod inspect;
 pub mod launch;
 pub mod listen;

@@ -7,6 +7,7 @@ use clap::Parser as _;
 use leaktrace::{
     calibration,
     cli::{Cli, Command},
+    diff,
     host::doctor,
     inspect, render,
     session::{self, Outcome},
@@ -78,6 +79,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             inspect::run(&args.into_config(), |bytes| {
                 std::io::Write::write_all(&mut std::io::stdout(), bytes)
             })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Diff(args) => {
+            diff::run(&args.into_config()?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::CalibrationTarget => {

@@ -33,6 +33,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 pub struct Output {
     to: Box<dyn Write>,
     sink: Sink,
+    style: Style,
     /// Reports take the place of the one before, but for the last.
     redraws: bool,
     has_drawn: bool,
@@ -85,6 +86,7 @@ impl Output {
         Ok(Self {
             to,
             sink: Sink::new(wanted.format, style),
+            style,
             redraws: wanted.redraws && is_terminal && wanted.format == Format::Text,
             has_drawn: false,
         })
@@ -147,6 +149,21 @@ impl Output {
         let bytes = self.sink.finish();
         self.to.write_all(&bytes)?;
         self.to.flush()
+    }
+
+    /// What text looks like here.
+    #[must_use]
+    pub fn style(&self) -> &Style {
+        &self.style
+    }
+
+    /// Bytes that are in their form already.
+    ///
+    /// # Errors
+    ///
+    /// When writing fails.
+    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! Owns the command line: which commands there are. Each has its options in a file of its own.
 //! Must not know how anything is done.
 
+mod diff;
 mod forms;
 mod inspect;
 mod render;
@@ -10,6 +11,7 @@ mod values;
 
 use clap::{Parser, Subcommand};
 
+pub use diff::{DiffArgs, DiffFormatArg};
 pub use forms::{ColourArg, FormatArg, ViewArg};
 pub use inspect::InspectArgs;
 pub use render::RenderArgs;
@@ -39,6 +41,8 @@ pub enum Command {
     Render(RenderArgs),
     /// Tell what would be probed of a process, where, and what would not and why. Attaches nothing.
     Inspect(InspectArgs),
+    /// Show what changed between two saved streams, by site.
+    Diff(DiffArgs),
     /// Tell what this kernel and these privileges allow.
     Doctor,
     /// Be called by the agent that measures what a probe costs.

@@ -2,6 +2,7 @@
 //! Must not know where the bytes go, nor how the report was made.
 
 mod cut;
+mod diff;
 mod encode;
 mod inspection;
 mod line;

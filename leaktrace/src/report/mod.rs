@@ -1,6 +1,7 @@
 //! Owns the report: its model, what each sink makes of it, and the reading of what a sink has made.
 //! Must not know the kernel, files, clocks or how any figure came about.
 
+pub mod diff;
 pub mod folded;
 pub mod history;
 pub mod html;

@@ -1,6 +1,7 @@
 //! Owns the report for people at a terminal: its order, its first and its last lines.
 //! Must not know whether it is a terminal, how wide, or where the text goes.
 
+pub mod diff;
 mod fit;
 pub mod inspection;
 mod loss;

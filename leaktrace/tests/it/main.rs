@@ -30,4 +30,5 @@ mod sampling;
 mod servers;
 mod symbols;
 mod top;
+mod verdict_code;
 mod verdicts;

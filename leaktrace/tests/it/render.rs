@@ -11,6 +11,7 @@ use std::{
 use crate::harness::{
     agent::{self, Agent, Ended},
     kernel, programs,
+    stream::validated,
     workload::Workload,
 };
 
@@ -236,6 +237,46 @@ fn a_saved_trace_reads_as_it_did() {
         "{text}"
     );
     workload.finish();
+}
+
+/// Two streams are compared by site, for people and for programs.
+#[test]
+fn streams_are_compared() {
+    let there = Elsewhere::new("diff");
+    let older = SAVED.replace("\"live_bytes\":276824064", "\"live_bytes\":1000");
+    there.write("older.ndjson", &older.replace("\"pid\":4312", "\"pid\":99"));
+    let ended = there.run(&["diff", "older.ndjson", "saved.ndjson"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    let text = ended.stdout.join("\n");
+    for word in [
+        "postgres",
+        "grown",
+        "+264.0 MiB",
+        "1000 B → 264.0 MiB",
+        "AllocSetAlloc",
+        "growing",
+    ] {
+        assert!(text.contains(word), "no {word} in:\n{text}");
+    }
+    assert!(
+        !text.contains("copyObjectImpl"),
+        "what did not change is told:\n{text}"
+    );
+    let ended = there.run(&["diff", "older.ndjson", "saved.ndjson", "--format", "json"]);
+    let lines: Vec<_> = ended.stdout.iter().map(|line| validated(line)).collect();
+    assert_eq!(lines[0]["type"], "diff");
+    let sites: Vec<_> = lines
+        .iter()
+        .filter(|it| it["type"] == "diff_site")
+        .collect();
+    assert_eq!(sites.len(), 1, "{sites:#?}");
+    assert_eq!(sites[0]["site"]["id"], "0123456789abcdef");
+    assert_eq!(sites[0]["change"], "grown");
+    assert_eq!(sites[0]["difference_bytes"], 276_824_064 - 1000);
+    let ended = there.run(&["diff", "absent.ndjson", "saved.ndjson"]);
+    assert!(ended.refusal().contains("absent.ndjson"), "{ended:#?}");
+    let ended = there.run(&["diff", "-", "-"]);
+    assert!(ended.refusal().contains("remedy"), "{ended:#?}");
 }
 
 fn render(path: &Path, args: &[&str]) -> String {

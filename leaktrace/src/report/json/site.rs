@@ -90,6 +90,11 @@ pub(super) fn fill_stack<'a>(
     from: &'a model::Site,
     room: usize,
 ) {
+    site.stack = stack(cuts, from, room);
+}
+
+/// As much of both ends of a stack as there is room for.
+pub(super) fn stack<'a>(cuts: &mut Cuts, from: &'a model::Site, room: usize) -> Vec<Frame<'a>> {
     let room = room / STACK_STEP_BYTES * STACK_STEP_BYTES;
     let len = |detail| {
         let frames = from.stack.iter();
@@ -100,9 +105,9 @@ pub(super) fn fill_stack<'a>(
         .into_iter()
         .find(|detail| len(*detail) <= room)
         .unwrap_or(Detail::Shared);
-    site.stack = cuts.list("stack", &from.stack, room, |cuts, from| {
+    cuts.list("stack", &from.stack, room, |cuts, from| {
         frame(cuts, from, detail)
-    });
+    })
 }
 
 fn frame<'a>(cuts: &mut Cuts, from: &'a model::Frame, detail: Detail) -> Frame<'a> {

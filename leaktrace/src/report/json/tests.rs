@@ -7,9 +7,11 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use super::{JsonStream, LINE_BYTES};
+use crate::report::diff::compare;
 use crate::report::escape::is_deceptive;
 use crate::report::model::{Frame, Report};
 use crate::report::samples::{self, Random};
+use crate::report::snapshot::Snapshot;
 
 /// The schema that is part of the product.
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
@@ -177,6 +179,21 @@ fn overhead_needs_calibration() {
         json!({"cpu_fraction": 0.007_990_425, "hits_per_second": 9_400.5, "ns_per_hit": 850.0})
     );
     assert_eq!(lines[4]["overhead"], json!({"hits_per_second": 1.5}));
+}
+
+/// A comparison is valid lines as well, whatever is compared.
+#[test]
+fn comparisons_are_valid() {
+    let stream = JsonStream::new(samples::host());
+    for seed in 0..20 {
+        let mut random = Random::new(seed);
+        let mut snapshot = || Snapshot::of(&samples::host(), random.report());
+        let difference = compare(&snapshot(), &snapshot(), usize::MAX);
+        let mut out = Vec::new();
+        stream.difference(&difference, &mut out);
+        let sites: usize = difference.programs.iter().map(|it| it.sites.len()).sum();
+        assert_eq!(lines(&out).len(), 1 + difference.programs.len() + sites);
+    }
 }
 
 /// The schema refuses a line from which any required field is missing, and one

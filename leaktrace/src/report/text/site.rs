@@ -122,7 +122,7 @@ fn bar(part: u64, whole: u64, unicode: bool) -> String {
 }
 
 /// The frames, innermost first, with their locations in a column.
-fn stack(page: &mut Page<'_>, site: &Site) {
+pub(super) fn stack(page: &mut Page<'_>, site: &Site) {
     let frames = &site.stack;
     let (inner, outer) = if frames.len() <= FRAMES_WHOLE {
         (frames.len(), 0)
