@@ -19,6 +19,10 @@ Examples:
       leaktrace trace --pid 4242 --duration 1m --format json --output saved.ndjson
       leaktrace render saved.ndjson
 
+  A page for a browser, and a profile for Go's tool:
+      leaktrace render saved.ndjson --format html --output report.html
+      leaktrace render saved.ndjson --format pprof --output heap.pb.gz
+
   The live bytes as stacks, for any flame graph tool:
       leaktrace render saved.ndjson --format folded | inferno-flamegraph > live.svg
 

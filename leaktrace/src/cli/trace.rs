@@ -27,6 +27,9 @@ Examples:
   The whole host, a report every 10 seconds until Ctrl-C:
       leaktrace trace --interval 10s
 
+  A test that fails when a site grows without end, with a page to look at:
+      leaktrace trace --fail-on-leak --format html -o leaks.html -- ./soak-test
+
   All workers of nginx, as JSON lines for a pipeline:
       leaktrace trace --comm 'nginx*' --duration 1m --format json --output nginx.ndjson";
 
