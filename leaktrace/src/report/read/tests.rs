@@ -158,6 +158,31 @@ fn cut_stacks_say_so() {
     assert_eq!(said, format!("[{left_out} frames left out of the stream]"));
 }
 
+/// What inlined frames share with the frame around them comes back, where the writer left it out.
+#[test]
+fn inlined_frames_have_their_module() {
+    let mut report = samples::rich();
+    let stack = &mut report.processes[0].sites[0].stack;
+    let pair = [stack[0].clone(), stack[1].clone()];
+    *stack = pair.iter().cloned().cycle().take(60).collect();
+    let written = lines(&report);
+    let site = written.lines().nth(1).unwrap();
+    assert!(
+        site.matches("\"module\":").count() < 60,
+        "nothing is left out: {site}"
+    );
+    let back = reports(read(&written).unwrap());
+    let stack = &back[0].processes[0].sites[0].stack;
+    let named = stack
+        .iter()
+        .filter(|frame| frame.module.as_deref() == Some("postgres"));
+    let marks = stack.iter().filter(|frame| frame.address == 0).count();
+    assert!(
+        marks <= 1 && named.count() == stack.len() - marks,
+        "{stack:#?}"
+    );
+}
+
 /// Every damage is named with its line and a remedy, in one line that no terminal obeys.
 #[test]
 fn damage_is_named() {

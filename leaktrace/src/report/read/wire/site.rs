@@ -104,6 +104,7 @@ impl SiteLine {
     pub fn into_model(self) -> (ProcessIdentity, Site) {
         let mut stack: Vec<Frame> = self.stack.into_iter().map(Into::into).collect();
         share(&mut stack);
+        restore_shared(&mut stack);
         if self.truncated.stack > 0 {
             // The inner part has as many frames as the outer or one more.
             let at = stack.len().div_ceil(2);
@@ -146,6 +147,21 @@ fn share(stack: &mut [Frame]) {
         if inner.inlined && inner.module.is_none() && inner.address == outer.address {
             inner.module.clone_from(&outer.module);
             inner.build_id.clone_from(&outer.build_id);
+        }
+    }
+}
+
+/// Inlined frames have the module of the frame that they are inlined into, where theirs is left out.
+fn restore_shared(stack: &mut [Frame]) {
+    let mut owner: Option<(Option<String>, Option<String>)> = None;
+    for frame in stack.iter_mut().rev() {
+        if !frame.inlined {
+            owner = Some((frame.module.clone(), frame.build_id.clone()));
+        } else if frame.module.is_none()
+            && let Some((module, build_id)) = &owner
+        {
+            frame.module.clone_from(module);
+            frame.build_id.clone_from(build_id);
         }
     }
 }
