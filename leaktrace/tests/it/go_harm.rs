@@ -2,14 +2,14 @@
 //! goroutines grow their stacks and verify what they made.
 //! Must not know how exact a report is.
 
-use std::process::Command;
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use nix::sys::signal::Signal;
 
 use crate::harness::{
     agent::{self, Agent},
     golang::{self, Link, VERSIONS},
-    kernel,
+    kernel, programs,
     stream::Stream,
     workload::Workload,
 };
@@ -135,4 +135,53 @@ fn programs_of_a_host_that_start_later_are_traced() {
     for workload in [older, first, second] {
         workload.finish();
     }
+}
+
+/// The same program as if another version had made it.
+fn made_by(version: &str, other: &str) -> std::path::PathBuf {
+    assert_eq!(version.len(), other.len());
+    let mut bytes = fs::read(program(version)).unwrap();
+    let mut replaced = 0;
+    for at in 0..bytes.len() - version.len() {
+        if bytes[at..].starts_with(version.as_bytes()) {
+            bytes[at..at + other.len()].copy_from_slice(other.as_bytes());
+            replaced += 1;
+        }
+    }
+    assert!(replaced > 1, "{version} stands in it");
+    let path = programs::scratch().join(format!("stress-{other}"));
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, bytes).unwrap();
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&fresh, &path).unwrap();
+    path
+}
+
+/// Programs of versions whose layout is not known are not probed, and their reports say why instead of a figure.
+#[test]
+fn unknown_versions_are_refused() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    let versions = [("1.21.13", "1.20.13"), ("1.27.3", "1.28.3")];
+    let start = |(version, other)| Workload::run(&mut Command::new(made_by(version, other)));
+    let mut workloads = versions.map(start);
+    let pids = workloads.each_ref().map(Workload::pid_text);
+    let args: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
+    let ended = Agent::spawn(&[&["trace"], &args[..]].concat()).wait();
+    let refusal = ended.refusal();
+    assert!(refusal.contains("made by go1."), "{refusal}");
+    let [older, newer] = &mut workloads;
+    for (workload, why) in [(older, "not supported"), (newer, "not known")] {
+        let ended = Agent::spawn(&["trace", "--pid", &workload.pid_text()]).wait();
+        let refusal = ended.refusal();
+        assert!(refusal.contains(why), "{refusal}");
+        workload.talk.say("");
+        workload.talk.hear("settled");
+    }
+    workloads.into_iter().for_each(Workload::finish);
 }
