@@ -7,7 +7,9 @@ use gimli::{EndianSlice, LittleEndian};
 use leaktrace::golang::{
     binary::{GoBinary, VersionSource},
     layout::Layout,
+    plan,
     program::GoProgram,
+    sites,
 };
 use object::{Object as _, ObjectSection as _};
 
@@ -227,10 +229,10 @@ fn damaged_programs_harm_nobody() {
         for part in 1..24 {
             read_all(&bytes[..bytes.len() * part / 24]);
         }
-        let table = table_offset(&bytes);
+        let places = Places::of(&bytes);
         for seed in 0..60 {
             let mut garbled = bytes.clone();
-            garble(&mut garbled, table, seed);
+            garble(&mut garbled, &places, seed);
             read_all(&garbled);
         }
     }
@@ -244,8 +246,33 @@ fn table_offset(bytes: &[u8]) -> usize {
     windows.position(|it| it == magic).unwrap()
 }
 
-/// Writes nonsense: into the table's header, into the tables, or anywhere, by turns.
-fn garble(bytes: &mut [u8], table: usize, seed: u64) {
+/// Where nonsense does the most.
+struct Places {
+    /// The function table.
+    table: usize,
+    /// The code of the functions that hand out blocks, each with its length.
+    allocators: Vec<(usize, usize)>,
+}
+
+impl Places {
+    fn of(bytes: &[u8]) -> Self {
+        let binary = GoBinary::parse(bytes).unwrap();
+        let functions = binary.functions();
+        let allocators = functions.filter(|it| sites::hands_out(it.name));
+        let place = |function| {
+            let code = binary.code(&function);
+            let offset = code.as_ptr() as usize - bytes.as_ptr() as usize;
+            (offset, code.len())
+        };
+        Self {
+            table: table_offset(bytes),
+            allocators: allocators.map(place).collect(),
+        }
+    }
+}
+
+/// Writes nonsense: into the table's header, into the tables, anywhere, or into the allocator's code, by turns.
+fn garble(bytes: &mut [u8], places: &Places, seed: u64) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut random = || {
         state ^= state << 13;
@@ -253,10 +280,15 @@ fn garble(bytes: &mut [u8], table: usize, seed: u64) {
         state ^= state << 17;
         state
     };
-    let (start, len, times) = match seed % 3 {
+    let table = places.table;
+    let (start, len, times) = match seed % 4 {
         0 => (table + 8, 64, 1 + seed / 6),
         1 => (table + 72, 600_000, 20_000),
-        _ => (0, bytes.len(), 2_000),
+        2 => (0, bytes.len(), 2_000),
+        _ => {
+            let (start, len) = places.allocators[seed as usize / 4 % places.allocators.len()];
+            (start, len, 1 + seed / 4)
+        }
     };
     let extremes = [0, 0xff, 0x7f, 0x80];
     for _ in 0..times {
@@ -292,6 +324,10 @@ fn read_all(bytes: &[u8]) {
         frames <= 65 * 502,
         "{frames} frames, {code_bytes} bytes of code"
     );
+    if let Ok(plan) = plan::plan(&binary) {
+        let inside = |probe: &plan::GoProbe| probe.file_offset < bytes.len() as u64;
+        assert!(plan.allocs.iter().chain(&plan.sweeps).all(inside));
+    }
     let program = GoProgram::read(bytes).unwrap();
     assert!(program.table.size_bytes() <= 2 * bytes.len());
 }
