@@ -54,7 +54,13 @@ pub fn run(tools: &Tools, chosen: &[String]) -> Result<ExitCode> {
     })
 }
 
-/// Makes the one initramfs: busybox, the agent, and a program with the C library that it needs.
+/// The programs that are traced in guests, and whether they keep frame pointers.
+const PROGRAMS: [(&str, &str); 2] = [
+    ("holder", "-fno-omit-frame-pointer"),
+    ("storm", "-fomit-frame-pointer"),
+];
+
+/// Makes the one initramfs: busybox, the agent, and programs with the C library that they need.
 fn pack(agent: &Path, scratch: &Path) -> Result<PathBuf> {
     let root = scratch.join("root");
     if root.exists() {
@@ -71,17 +77,19 @@ fn pack(agent: &Path, scratch: &Path) -> Result<PathBuf> {
     fs::write(&init, INIT).context("failed to write the guest's init")?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
         .context("failed to make the guest's init executable")?;
-    let holder = root.join("bin/holder");
-    let mut cc = Command::new("cc");
-    cc.current_dir(toolchain::workspace_dir())
-        .args(["-O1", "-g", "-fno-omit-frame-pointer", "-o"])
-        .arg(&holder)
-        .arg("xtask/src/vm/holder.c");
-    toolchain::scrub(&mut cc);
-    agent::run(&mut cc)?;
-    for library in libraries(&holder)? {
-        let within = library.strip_prefix("/").unwrap_or(&library);
-        place(&library, &root.join(within))?;
+    for (name, flag) in PROGRAMS {
+        let program = root.join("bin").join(name);
+        let mut cc = Command::new("cc");
+        cc.current_dir(toolchain::workspace_dir())
+            .args(["-O1", "-g", "-pthread", flag, "-o"])
+            .arg(&program)
+            .arg(format!("xtask/src/vm/{name}.c"));
+        toolchain::scrub(&mut cc);
+        agent::run(&mut cc)?;
+        for library in libraries(&program)? {
+            let within = library.strip_prefix("/").unwrap_or(&library);
+            place(&library, &root.join(within))?;
+        }
     }
     let initramfs = scratch.join("initramfs.gz");
     let mut archive = Command::new("sh");
@@ -133,8 +141,8 @@ fn boot(kernel: &Kernel, image: &Path, initramfs: &Path) -> Result<bool> {
         .arg(initramfs)
         .arg("-append")
         .arg(format!(
-            "console=ttyS0 panic=-1 quiet expect={}",
-            kernel.expected
+            "console=ttyS0 panic=-1 quiet expect={} {}",
+            kernel.expected, kernel.arguments
         ))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());

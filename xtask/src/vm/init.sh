@@ -1,6 +1,6 @@
 #!/bin/busybox sh
 # Owns the tests inside a guest. `expect` is on the kernel's command line, which makes it a
-# variable here: multi, perf, or refusal. The last line is the verdict.
+# variable here: multi, perf, refusal, or whole. The last line is the verdict.
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc
@@ -39,12 +39,14 @@ echo "kernel  $(uname -r), expected: $expect"
 leaktrace doctor >/tmp/doctor 2>&1
 doctor=$?
 
+program=holder
+[ "$expect" = whole ] && program=storm
 mkfifo /tmp/go
-holder </tmp/go >/tmp/holder &
+$program </tmp/go >/tmp/holder &
 holder=$!
 exec 3>/tmp/go
 : >/tmp/errors
-leaktrace trace --min-age 0s --format json --output /tmp/stream --pid $holder 2>/tmp/errors &
+leaktrace trace --min-age 0s --top 100 --format json --output /tmp/stream --pid $holder 2>/tmp/errors &
 agent=$!
 
 if [ "$expect" = refusal ]; then
@@ -55,6 +57,28 @@ if [ "$expect" = refusal ]; then
     check "trace refuses" /tmp/errors is $code 2
     check "trace names the remedy" /tmp/errors grep -q "remedy: Linux 5.15 or later" /tmp/errors
     check "in one line" /tmp/errors is "$(wc -l </tmp/errors)" 1
+elif [ "$expect" = whole ]; then
+    mount -t debugfs debug /sys/kernel/debug
+    check "probes are preempted" /sys/kernel/debug/sched/preempt grep -q "(full)" /sys/kernel/debug/sched/preempt
+    check "the probes load and attach" /tmp/errors await "^leaktrace: tracing 1 process" /tmp/errors
+    echo >&3
+    check "the program settles" /tmp/holder await settled /tmp/holder
+    kill -INT $agent
+    wait $agent
+    grep '"type":"process"' /tmp/stream >/tmp/process
+    grep '"function":"[a-z]*_descend"' /tmp/stream >/tmp/site
+    check "every call seen" /tmp/process grep -q '"kind":"exact","sample_bytes":0,"lost":{}' /tmp/process
+    # Each thread has a site for each of its 12 depths, with 250 blocks, and all its stacks are its own from end to end.
+    check "sites" /tmp/site is "$(wc -l </tmp/site)" 48
+    check "blocks" /tmp/site is "$(grep -c '"live_count":250,' /tmp/site)" 48
+    check "no stack ends early" /tmp/site is "$(grep -c '"truncated"' /tmp/site)" 0
+    for thread in north east south west; do
+        others=$(echo north east south west | sed "s/$thread//; s/^ *//; s/  *$//; s/  */\\|/g")
+        grep "\"function\":\"${thread}_descend\"" /tmp/site >/tmp/$thread
+        check "stacks of $thread" /tmp/$thread is "$(wc -l </tmp/$thread)" 12
+        check "whole" /tmp/$thread is "$(grep -c "\"function\":\"${thread}_thread\"" /tmp/$thread)" 12
+        check "not spliced" /tmp/$thread is "$(grep -c "\"function\":\"\($others\)_" /tmp/$thread)" 0
+    done
 else
     way="by perf events"
     [ "$expect" = multi ] && way="by uprobe_multi links"

@@ -15,26 +15,44 @@ pub struct Kernel {
     pub name: &'static str,
     /// The release of Debian that has it.
     suite: &'static str,
-    /// What the agent does there: `multi`, `perf` (how it attaches), or `refusal`.
+    /// The version whose image it boots, where another has it too.
+    image: &'static str,
+    /// What the agent does there: `multi`, `perf` (how it attaches), `refusal`, or `whole` stacks of threads that
+    /// preempt each other.
     pub expected: &'static str,
+    /// What else is on its command line.
+    pub arguments: &'static str,
 }
 
-/// One before attach cookies, one before `uprobe_multi`, one with both.
-const KERNELS: [Kernel; 3] = [
+/// One before attach cookies, one before `uprobe_multi`, one with both, and that one where probes are preempted.
+const KERNELS: [Kernel; 4] = [
     Kernel {
         name: "5.10",
         suite: "bullseye",
+        image: "5.10",
         expected: "refusal",
+        arguments: "",
     },
     Kernel {
         name: "6.1",
         suite: "bookworm",
+        image: "6.1",
         expected: "perf",
+        arguments: "",
     },
     Kernel {
         name: "6.12",
         suite: "trixie",
+        image: "6.12",
         expected: "multi",
+        arguments: "",
+    },
+    Kernel {
+        name: "6.12-preempt",
+        suite: "trixie",
+        image: "6.12",
+        expected: "whole",
+        arguments: "preempt=full",
     },
 ];
 
@@ -59,7 +77,7 @@ pub fn choose(chosen: &[String]) -> impl Iterator<Item = &'static Kernel> {
 /// Fails, with the remedy, where apt knows no mirror or the mirror refuses.
 pub fn fetch(kernel: &Kernel) -> Result<PathBuf> {
     let cache = cache::dir()?;
-    let home = cache.join(format!("linux-{}", kernel.name));
+    let home = cache.join(format!("linux-{}", kernel.image));
     if let Some(image) = image_in(&home) {
         return Ok(image);
     }
