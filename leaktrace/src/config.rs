@@ -1,9 +1,9 @@
 //! Owns what the user asked for, in plain values.
 //! Must not know how it was typed.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-use crate::host::process::CommGlob;
+use crate::host::{cgroup::CgroupPath, containers::NameSources, process::CommGlob};
 
 /// What `leaktrace trace` is to do.
 #[derive(Clone, Debug)]
@@ -22,6 +22,10 @@ pub struct TraceConfig {
     pub max_size: u64,
     /// Sites listed of each process.
     pub top: usize,
+    /// Where the names of containers come from.
+    pub names: NameSources,
+    /// Where metrics and health are served, and the file of the token that opens the metrics.
+    pub listen: Option<(SocketAddr, Option<PathBuf>)>,
     /// The form of the report.
     pub format: Format,
     /// Where the report goes; `None` for stdout.
@@ -54,6 +58,12 @@ pub struct Targets {
     pub pids: Vec<u32>,
     /// Patterns of command names.
     pub comms: Vec<CommGlob>,
+    /// Control groups, each with all below it.
+    pub cgroups: Vec<CgroupPath>,
+    /// Containers, by the beginning of their id or by their name.
+    pub containers: Vec<String>,
+    /// Kubernetes pods.
+    pub pods: Vec<PodName>,
     /// A program to start, with its arguments.
     pub command: Vec<OsString>,
 }
@@ -62,7 +72,31 @@ impl Targets {
     /// Whether nothing is named, which means everyone.
     #[must_use]
     pub fn is_host(&self) -> bool {
-        self.pids.is_empty() && self.comms.is_empty() && self.command.is_empty()
+        self.pids.is_empty() && !self.has_patterns() && self.command.is_empty()
+    }
+
+    /// Whether something is named that processes may match which start later.
+    #[must_use]
+    pub fn has_patterns(&self) -> bool {
+        !(self.comms.is_empty()
+            && self.cgroups.is_empty()
+            && self.containers.is_empty()
+            && self.pods.is_empty())
+    }
+}
+
+/// A pod by its two names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for PodName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
     }
 }
 

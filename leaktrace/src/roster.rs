@@ -6,7 +6,10 @@ use rustc_hash::FxHashMap;
 
 use crate::{
     decode::Image,
-    host::process::{self, ProcessFacts},
+    host::{
+        containers::Containers,
+        process::{self, ProcessFacts},
+    },
     ledger::ProcessKey,
 };
 
@@ -41,6 +44,8 @@ impl Member {
 /// Every traced process.
 #[derive(Debug, Default)]
 pub struct Roster {
+    /// What their containers are called.
+    pub containers: Containers,
     members: FxHashMap<ProcessKey, Member>,
 }
 
@@ -61,8 +66,12 @@ impl Roster {
             let found_ns = facts.as_ref().map(|facts| facts.start_boot_ns);
             member.start_boot_ns = born_ns.or(found_ns).unwrap_or(0);
         }
-        if facts.is_some() {
-            member.facts = facts;
+        if let Some(facts) = facts {
+            if let Some(container) = &facts.container {
+                // Now, while it lives: its pod may be gone by the time of the report.
+                self.containers.ask(container, tgid);
+            }
+            member.facts = Some(facts);
         }
     }
 

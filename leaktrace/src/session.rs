@@ -1,7 +1,7 @@
 //! Owns one run of `leaktrace trace`: its beginning, its loop and its end.
 //! Must not know how options are typed or how the trace works inside.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use leaktrace_common::policy::Policy;
@@ -13,8 +13,9 @@ use tokio::{
 
 use crate::{
     config::TraceConfig,
-    host::clock::Clock,
+    host::{clock::Clock, node},
     launch::{self, Launch},
+    listen::{Access, Board, Listener},
     notify,
     output::{Output, Wanted, forgive_closed_pipe},
     probes::Settings,
@@ -77,6 +78,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     })?;
     let host = host();
     let mut tracer = Tracer::new(config.targets.clone(), &settings(&config))?;
+    tracer.name_by(config.names.clone());
     tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
     tracer.use_unwind_tables(config.has_unwind_tables);
     tracer.calibrate(config.max_overhead)?;
@@ -84,6 +86,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         [] => None,
         command => Some(Launch::spawn(command)?),
     };
+    let board = serve(&config)?;
     tracer.attach_targets(launch.as_ref())?;
     let clock = Clock::anchor().context("failed to read the clocks")?;
     let now_unix_ns = || clock.boot_to_unix_ns(Clock::now_boot_ns());
@@ -98,6 +101,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         return closed_pipe(error);
     }
     announce(&tracer, launch.as_ref());
+    board.set_ready();
     if let Some(launch) = &mut launch {
         launch.start()?;
     }
@@ -109,6 +113,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         host,
         output,
         suppressions,
+        board,
         reports: 0,
         found_leak: false,
     };
@@ -134,6 +139,17 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Begins to serve what the board shows, where that is asked for.
+fn serve(config: &TraceConfig) -> anyhow::Result<Arc<Board>> {
+    let board = Arc::new(Board::default());
+    if let Some((address, token)) = &config.listen {
+        let access = token.as_deref().map(Access::from_file).transpose()?;
+        let listener = Listener::bind(*address, access.unwrap_or(Access::Open))?;
+        tokio::spawn(listener.serve(Arc::clone(&board)));
+    }
+    Ok(board)
+}
+
 /// What the probes are told of what was asked for.
 fn settings(config: &TraceConfig) -> Settings {
     Settings {
@@ -156,6 +172,7 @@ struct Run {
     host: Host,
     output: Output,
     suppressions: Suppressions,
+    board: Arc<Board>,
     reports: u32,
     found_leak: bool,
 }
@@ -184,7 +201,10 @@ impl Run {
                     self.tracer.settle();
                     next_report += pause;
                 }
-                _ = tick.tick() => self.tracer.drain()?,
+                _ = tick.tick() => {
+                    self.board.beat();
+                    self.tracer.drain()?;
+                }
                 ready = self.tracer.wait() => {
                     ready.context("failed to wait for the ring")?;
                     self.tracer.drain()?;
@@ -235,6 +255,9 @@ impl Run {
         self.suppressions.apply(&mut report);
         self.found_leak |= has_leak(&report);
         keep_top(&mut report, top);
+        if self.config.listen.is_some() {
+            self.board.show(Arc::new(report.clone()));
+        }
         self.output.report(&self.host, report, is_last)?;
         Ok(())
     }
@@ -299,13 +322,9 @@ fn closed_pipe(error: io::Error) -> anyhow::Result<Outcome> {
 
 /// Which machine this is.
 pub(crate) fn host() -> Host {
-    let name = nix::sys::utsname::uname()
-        .map(|names| names.nodename().to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     Host {
-        name,
-        id: id.trim().to_owned(),
+        name: node::name(),
+        id: node::id(),
     }
 }
 

@@ -4,6 +4,7 @@
 mod diff;
 mod forms;
 mod inspect;
+mod names;
 mod render;
 mod top;
 mod trace;
@@ -14,6 +15,7 @@ use clap::{Parser, Subcommand};
 pub use diff::{DiffArgs, DiffFormatArg};
 pub use forms::{ColourArg, FormatArg, ViewArg};
 pub use inspect::InspectArgs;
+pub use names::NameArgs;
 pub use render::RenderArgs;
 pub use top::TopArgs;
 pub use trace::TraceArgs;

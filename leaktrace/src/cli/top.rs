@@ -5,8 +5,14 @@ use std::{io::IsTerminal as _, time::Duration};
 
 use clap::Args;
 
-use super::values::{parse_duration, parse_glob, parse_interval};
-use crate::{config::Targets, host::process::CommGlob, top::TopConfig};
+use super::values::{
+    parse_cgroup, parse_container, parse_duration, parse_glob, parse_interval, parse_pod,
+};
+use crate::{
+    config::{PodName, Targets},
+    host::{cgroup::CgroupPath, process::CommGlob},
+    top::TopConfig,
+};
 
 /// Options of `leaktrace top`.
 #[derive(Debug, Args)]
@@ -18,6 +24,18 @@ pub struct TopArgs {
     /// Trace processes whose command name matches, now or later (repeatable), as in 'nginx*'.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     pub comm: Vec<CommGlob>,
+
+    /// Trace processes in this control group and below it, now or later (repeatable).
+    #[arg(long, value_name = "PATH", value_parser = parse_cgroup)]
+    pub cgroup: Vec<CgroupPath>,
+
+    /// Trace processes in this container, by id or name, now or later (repeatable).
+    #[arg(long, value_name = "ID-OR-NAME", value_parser = parse_container)]
+    pub container: Vec<String>,
+
+    /// Trace processes in this Kubernetes pod, now or later (repeatable).
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_pod)]
+    pub pod: Vec<PodName>,
 
     /// Make the screen anew this often.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_interval)]
@@ -47,6 +65,9 @@ impl TopArgs {
             targets: Targets {
                 pids: self.pid,
                 comms: self.comm,
+                cgroups: self.cgroup,
+                containers: self.container,
+                pods: self.pod,
                 command: Vec::new(),
             },
             interval: self.interval,

@@ -1,19 +1,20 @@
 //! Owns the options of `leaktrace trace` and their help.
 //! Must not know how anything is done.
 
-use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 use leaktrace_common::limits;
 
 use super::forms::{ColourArg, FormatArg};
+use super::names::NameArgs;
 use super::values::{
-    parse_duration, parse_glob, parse_interval, parse_ring_size, parse_sample_size, parse_share,
-    parse_size,
+    parse_cgroup, parse_container, parse_duration, parse_glob, parse_interval, parse_pod,
+    parse_ring_size, parse_sample_size, parse_share, parse_size,
 };
 use crate::{
-    config::{Format, Targets, TraceConfig},
-    host::process::CommGlob,
+    config::{Format, PodName, Targets, TraceConfig},
+    host::{cgroup::CgroupPath, process::CommGlob},
 };
 
 const TRACE_EXAMPLES: &str = "\
@@ -30,6 +31,9 @@ Examples:
   A test that fails when a site grows without end, with a page to look at:
       leaktrace trace --fail-on-leak --format html -o leaks.html -- ./soak-test
 
+  One pod, with whatever containers it has:
+      leaktrace trace --pod shop/cart-0 --duration 5m
+
   All workers of nginx, as JSON lines for a pipeline:
       leaktrace trace --comm 'nginx*' --duration 1m --format json --output nginx.ndjson";
 
@@ -44,6 +48,22 @@ pub struct TraceArgs {
     /// Trace processes whose command name matches, now or later (repeatable), as in 'nginx*'.
     #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
     pub comm: Vec<CommGlob>,
+
+    /// Trace processes in this control group and below it, now or later (repeatable).
+    #[arg(long, value_name = "PATH", value_parser = parse_cgroup)]
+    pub cgroup: Vec<CgroupPath>,
+
+    /// Trace processes in this container, by id or name, now or later (repeatable).
+    #[arg(long, value_name = "ID-OR-NAME", value_parser = parse_container)]
+    pub container: Vec<String>,
+
+    /// Trace processes in this Kubernetes pod, now or later (repeatable).
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_pod)]
+    pub pod: Vec<PodName>,
+
+    /// Where names come from.
+    #[command(flatten, next_help_heading = "Names of containers and pods")]
+    pub names: NameArgs,
 
     /// Stop after this time [default: at Ctrl-C, or when all that was named has exited].
     #[arg(long, short = 'd', value_name = "TIME", value_parser = parse_duration)]
@@ -97,6 +117,14 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE")]
     pub suppressions: Option<PathBuf>,
 
+    /// Serve /metrics (Prometheus), /healthz, /readyz and /debug/pprof/heap?pid=N here.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Ask who wants metrics or profiles for the token in this file; needed beyond loopback.
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    pub token_file: Option<PathBuf>,
+
     /// Whether text is in colours.
     #[arg(
         long,
@@ -138,8 +166,13 @@ impl TraceArgs {
             targets: Targets {
                 pids: self.pid,
                 comms: self.comm,
+                cgroups: self.cgroup,
+                containers: self.container,
+                pods: self.pod,
                 command: self.command,
             },
+            names: self.names.into(),
+            listen: self.listen.map(|address| (address, self.token_file)),
             duration: self.duration,
             interval: self.interval,
             min_age: self.min_age,
@@ -188,6 +221,18 @@ impl TraceArgs {
                         .collect(),
                 ),
             );
+        }
+        for (name, words) in [
+            (
+                "cgroup",
+                self.cgroup.iter().map(ToString::to_string).collect(),
+            ),
+            ("container", self.container.clone()),
+            ("pod", self.pod.iter().map(ToString::to_string).collect()),
+        ] {
+            if !words.is_empty() {
+                told.insert(name, list(words));
+            }
         }
         if !self.command.is_empty() {
             let words = self

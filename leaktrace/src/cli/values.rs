@@ -3,11 +3,42 @@
 
 use std::time::Duration;
 
-use crate::host::process::CommGlob;
+use crate::{
+    config::PodName,
+    host::{cgroup::CgroupPath, process::CommGlob},
+};
 
 /// A pattern of command names.
 pub(super) fn parse_glob(text: &str) -> Result<CommGlob, String> {
     CommGlob::new(text).map_err(|error| error.to_string())
+}
+
+/// A control group that is there.
+pub(super) fn parse_cgroup(text: &str) -> Result<CgroupPath, String> {
+    CgroupPath::new(text)
+}
+
+/// A container's name, or enough digits of its id.
+pub(super) fn parse_container(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains('/') {
+        return Err("write a container's name, or at least 12 digits of its id".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// `NAMESPACE/NAME`.
+pub(super) fn parse_pod(text: &str) -> Result<PodName, String> {
+    match text.split_once('/') {
+        Some((namespace, name))
+            if !namespace.is_empty() && !name.is_empty() && !name.contains('/') =>
+        {
+            Ok(PodName {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            })
+        }
+        _ => Err("write the namespace and the name, as in default/web-0".to_owned()),
+    }
 }
 
 /// `250ms`, `30s`, `5m`, `2h`, `1d`, or several in a row, as `1m30s`.

@@ -1,5 +1,5 @@
-//! Owns how a container is recognised in the text of `/proc/PID/cgroup`.
-//! Must not know files, runtimes' sockets or Kubernetes.
+//! Owns how a container and its pod are recognised in the text of `/proc/PID/cgroup`.
+//! Must not know files, runtimes' sockets, or what anything is called.
 
 /// The program that manages a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,14 @@ pub struct Container {
     /// The runtime, where the cgroup's name tells it. Kubernetes' cgroupfs
     /// driver names the cgroup by the bare id, whichever runtime is below.
     pub runtime: Option<ContainerRuntime>,
+    /// The uid of its Kubernetes pod, with dashes as Kubernetes writes it; a static pod's is
+    /// 32 digits without any.
+    pub pod_uid: Option<String>,
 }
+
+/// A pod's uid is a UUID, or the MD5 of a static pod's manifest.
+const UUID_LEN: usize = 36;
+const STATIC_UID_LEN: usize = 32;
 
 /// Every runtime names its cgroups by a SHA-256 or by as many random digits.
 const ID_LEN: usize = 64;
@@ -55,14 +62,45 @@ pub fn parse_cgroup(text: &str) -> Option<Container> {
 
 fn parse_path(path: &str) -> Option<Container> {
     let mut found = None;
-    let mut parent = "";
+    let (mut parent, mut pod) = ("", None);
     for segment in path.split('/') {
+        pod = parse_pod(segment).or(pod);
         if let Some(container) = parse_segment(segment, parent) {
-            found = Some(container);
+            found = Some(Container {
+                pod_uid: pod.take(),
+                ..container
+            });
         }
         parent = segment;
     }
     found
+}
+
+/// Reads the pod's uid from `podUID`, as the cgroupfs driver names it, or from
+/// `kubepods-burstable-podUID.slice` with underscores, as the systemd driver does; the latter also as
+/// the beginning of a container's own name. Seen from a cgroup namespace, `kubepods` may be cut off.
+fn parse_pod(segment: &str) -> Option<String> {
+    let name = segment.split(':').next().unwrap_or(segment);
+    let (name, separator) = match name.strip_suffix(".slice") {
+        Some(slice) => (slice.strip_prefix("kubepods")?, '_'),
+        None => (name, '-'),
+    };
+    let uid = name.rsplit_once("pod")?;
+    let uid = match (separator, uid) {
+        ('-', ("", uid)) => uid,
+        ('_', (before, uid)) if before.ends_with('-') => uid,
+        _ => return None,
+    };
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    let is_uid = match uid.len() {
+        UUID_LEN => uid.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == separator as u8,
+            _ => is_hex(byte),
+        }),
+        STATIC_UID_LEN => uid.bytes().all(is_hex),
+        _ => false,
+    };
+    is_uid.then(|| uid.replace('_', "-"))
 }
 
 /// Reads one directory name: `ID`, `PREFIX-ID`, `PREFIX-ID.scope`, or
@@ -98,6 +136,7 @@ fn parse_segment(segment: &str, parent: &str) -> Option<Container> {
     Some(Container {
         id: id.to_owned(),
         runtime,
+        pod_uid: None,
     })
 }
 
@@ -108,14 +147,15 @@ mod tests {
     const A: &str = "3f4d8a3b1e2c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192a3b4c5d6";
     const B: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-    /// `A` and `B` in the text stand for the two ids; the answer is `ID runtime`.
+    /// `A` and `B` in the text stand for the two ids; the answer is `ID runtime`, and the pod's uid.
     #[track_caller]
     fn check(text: &str, expected: &str) {
         let fill = |text: &str| text.replace("{A}", A).replace("{B}", B);
         let found = match parse_cgroup(&fill(text)) {
             Some(container) => {
                 let runtime = container.runtime.map_or("?", ContainerRuntime::as_str);
-                format!("{} {runtime}", container.id)
+                let pod = container.pod_uid.map(|uid| format!(" {uid}"));
+                format!("{} {runtime}{}", container.id, pod.unwrap_or_default())
             }
             None => "none".to_owned(),
         };
@@ -137,25 +177,34 @@ mod tests {
     /// containerd below Kubernetes, with both drivers and with them mixed up.
     #[test]
     fn containerd() {
-        let uid = "0f3f2ad1_3f4d_4a3b_9e2c_4d5e6f708192";
-        let slice = format!("kubepods-burstable-pod{uid}.slice");
+        let uid = "0f3f2ad1-3f4d-4a3b-9e2c-4d5e6f708192";
+        let slice = format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
         check(
             &format!(
                 "0::/kubepods.slice/kubepods-burstable.slice/{slice}/cri-containerd-{{A}}.scope"
             ),
-            "{A} containerd",
+            &format!("{{A}} containerd {uid}"),
         );
         check(
             &format!("0::/system.slice/containerd.service/{slice}:cri-containerd:{{A}}"),
-            "{A} containerd",
+            &format!("{{A}} containerd {uid}"),
         );
-        let uid = "0f3f2ad1-3f4d-4a3b-9e2c-4d5e6f708192";
+        let bare = format!("{{A}} ? {uid}");
         check(
             &format!("3:memory:/kubepods/burstable/pod{uid}/{{A}}\n0::/"),
-            "{A} ?",
+            &bare,
         );
-        check(&format!("0::/kubepods/besteffort/pod{uid}/{{A}}"), "{A} ?");
-        check(&format!("0::/kubepods/pod{uid}/{{A}}"), "{A} ?");
+        check(&format!("0::/kubepods/besteffort/pod{uid}/{{A}}"), &bare);
+        check(&format!("0::/kubepods/pod{uid}/{{A}}"), &bare);
+        // From within the agent's own cgroup namespace.
+        check(&format!("0::/../../pod{uid}/{{A}}"), &bare);
+        check(
+            &format!(
+                "0::/kubelet.slice/kubepods.slice/kubepods-pod{}.slice/crio-{{A}}.scope",
+                uid.replace('-', "_")
+            ),
+            &format!("{{A}} cri-o {uid}"),
+        );
         check("0::/system.slice/nerdctl-{A}.scope", "{A} containerd");
     }
 
@@ -164,7 +213,7 @@ mod tests {
     fn static_pods() {
         check(
             "0::/kubepods/pod83d64a4116d5a5c747596bcab5805b96/{A}\n",
-            "{A} ?",
+            "{A} ? 83d64a4116d5a5c747596bcab5805b96",
         );
         check("0::/kubepods/pod83d64a4116d5a5c747596bcab5805b96\n", "none");
     }
@@ -230,6 +279,17 @@ mod tests {
         check("0::/docker/{A}f\n", "none");
         check("0::/docker/\u{e9}{A}\n", "none");
         check(&format!("0::/{}", "\u{20ac}".repeat(64)), "none");
+    }
+
+    /// What only looks like a pod is none, and a container within a pod's container is not the pod's.
+    #[test]
+    fn pods_are_no_guess() {
+        check("0::/podcast/{A}", "{A} ?");
+        check("0::/pod0f3f2ad1_3f4d_4a3b_9e2c_4d5e6f708192/{A}", "{A} ?");
+        check(
+            "0::/kubepods/pod0f3f2ad1-3f4d-4a3b-9e2c-4d5e6f708192/{A}/docker/{B}",
+            "{B} docker",
+        );
     }
 
     /// Upper-case digits are no id.

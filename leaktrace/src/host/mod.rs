@@ -1,11 +1,14 @@
 //! Owns what the agent knows about the machine and the processes on it.
 //! Must not know probes, events, or how anything is reported.
 
+pub mod cgroup;
 pub mod clock;
 pub mod container;
+pub mod containers;
 pub mod doctor;
 pub mod maps;
 pub mod memory;
+pub mod node;
 pub mod own;
 mod owner;
 pub mod process;

@@ -76,6 +76,8 @@ pub struct ProcessFacts {
     pub owner: String,
     /// Its container, if any.
     pub container: Option<Container>,
+    /// Its control groups, as the kernel writes them.
+    pub cgroups: String,
     /// What seccomp does to it.
     pub seccomp: Seccomp,
     /// Whether it is a thread of the kernel, which has no heap of ours.
@@ -115,6 +117,7 @@ impl ProcessFacts {
                 .unwrap_or_default(),
             owner: owner::name(&process, status.uid),
             container: parse_cgroup(&cgroup),
+            cgroups: cgroup,
             seccomp: status.seccomp,
             kernel_thread: stat.flags & PF_KTHREAD != 0,
         };

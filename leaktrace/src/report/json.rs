@@ -6,6 +6,7 @@ mod diff;
 mod encode;
 mod inspection;
 mod line;
+mod place;
 mod process;
 mod site;
 
@@ -39,6 +40,10 @@ const TRUNCATED_BYTES: usize = 720;
 mod longest {
     /// Ids of hosts, containers and builds, user names, kinds.
     pub const WORD: usize = 64;
+    /// A pod's name: a DNS name, which ends at 253.
+    pub const POD: usize = 256;
+    /// All labels of one pod.
+    pub const LABELS: usize = 512;
     /// Names of files, hosts, containers, allocators, modules.
     pub const NAME: usize = 128;
     /// A clause that says why.
@@ -116,7 +121,7 @@ impl JsonStream {
             line.finish(out);
             for site in &process.sites {
                 let mut cuts = Cuts::default();
-                let body = site::body(&mut cuts, &process.identity, site);
+                let body = site::body(&mut cuts, process, site);
                 let mut line = self.report_line("site", report, body, cuts);
                 let room = line.room();
                 site::fill_stack(&mut line.body, &mut line.truncated, site, room);

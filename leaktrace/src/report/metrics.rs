@@ -260,6 +260,13 @@ fn labels(process: &Process) -> Labels {
             labels.push(("container", label(name)));
         }
     }
+    if let Some(k8s) = &process.k8s {
+        let named = [("namespace", &k8s.namespace), ("pod", &k8s.pod)];
+        let known = named
+            .into_iter()
+            .filter_map(|(name, text)| Some((name, label(text.as_deref()?))));
+        labels.extend(known);
+    }
     labels
 }
 

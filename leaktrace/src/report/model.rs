@@ -4,6 +4,7 @@
 mod course;
 mod go;
 mod inspection;
+mod k8s;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,7 @@ pub use self::go::{Collected, Go};
 pub use self::inspection::{
     Inspected, InspectedAllocator, InspectedEntryPoint, InspectedGo, InspectedUnwinding,
 };
+pub use self::k8s::K8s;
 
 /// What tells one machine from another in a stream that many machines feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -300,6 +302,8 @@ pub struct Process {
     pub owner: String,
     /// Its container, if any.
     pub container: Option<Container>,
+    /// Its pod, if any.
+    pub k8s: Option<K8s>,
     /// Native or Go.
     pub runtime: Runtime,
     /// What is told of a Go process alone.

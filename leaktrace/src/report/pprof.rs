@@ -143,6 +143,12 @@ impl Builder {
             let name = container.name.as_ref().unwrap_or(&container.id);
             labels.push(self.label("container", name));
         }
+        if let Some(k8s) = &process.k8s {
+            let named = [("namespace", &k8s.namespace), ("pod", &k8s.pod)];
+            for (key, text) in named {
+                labels.extend(text.as_deref().map(|text| self.label(key, text)));
+            }
+        }
         if tells_host {
             labels.push(self.label("host", &host.name));
         }

@@ -162,6 +162,14 @@ fn postgres() -> Process {
             name: Some("billing-db".into()),
             runtime: Some("docker".into()),
         }),
+        k8s: Some(K8s {
+            namespace: Some("billing".into()),
+            pod: Some("billing-db-0".into()),
+            uid: Some("0f3f2ad1-3f4d-4a3b-9e2c-4d5e6f708192".into()),
+            labels: BTreeMap::from([("app".into(), "billing".into())]),
+            container: Some("db".into()),
+            node: Some("node-7".into()),
+        }),
         rss_bytes: Some(536_870_912),
         counts: counts(
             (432_013_312, 1_234_567),

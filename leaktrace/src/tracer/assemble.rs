@@ -96,6 +96,8 @@ impl Tracer {
         let process = self.ledger.get(key)?;
         let allocator = native_name(&allocators);
         let go = self.go_facts(process, &summary);
+        let facts = member.facts.as_ref();
+        let (container, k8s) = self.place(facts.and_then(|it| it.container.as_ref()));
         let site = |site: &SiteSummary| self.site(site, &allocator, names);
         Some(model::Process {
             identity: model::ProcessIdentity {
@@ -113,15 +115,8 @@ impl Tracer {
                 (None, Some(uid)) => uid.to_string(),
                 (None, None) => String::new(),
             },
-            container: member
-                .facts
-                .as_ref()
-                .and_then(|it| it.container.as_ref())
-                .map(|it| model::Container {
-                    id: it.id.clone(),
-                    name: None,
-                    runtime: it.runtime.map(|it| it.as_str().to_owned()),
-                }),
+            container,
+            k8s,
             runtime: go
                 .as_ref()
                 .map_or_else(Default::default, |_| model::Runtime::Go),

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt as _};
 
 use anyhow::{Context as _, bail};
 
-use super::{Todo, Tracer};
+use super::{Todo, Tracer, selectors::Meant};
 use crate::{
     allocators::Allocator,
     host::{
@@ -39,11 +39,18 @@ impl Tracer {
         for pid in self.targets.pids.clone() {
             self.attach_named(pid)?;
         }
-        if !self.targets.comms.is_empty() {
-            for pid in process::list_pids().context("failed to list processes in /proc")? {
-                if self.matches_comm(pid) && pid != std::process::id() {
+        if self.targets.has_patterns() {
+            let mut pids = process::list_pids().context("failed to list processes in /proc")?;
+            pids.retain(|pid| *pid != std::process::id());
+            // All names are asked for before the first is waited for.
+            pids.retain(|pid| self.is_meant(*pid) != Meant::No);
+            self.settle_names();
+            for pid in pids {
+                match self.is_meant(pid) {
                     // One that is gone by now, or cannot be traced, is told in the report.
-                    let _ = self.attach_one(pid);
+                    Meant::Yes => drop(self.attach_one(pid)),
+                    Meant::No => {}
+                    Meant::Later => self.undecided.push(pid),
                 }
             }
         }
@@ -100,7 +107,7 @@ impl Tracer {
     }
 
     /// Traces one process through every allocator that it maps.
-    fn attach_one(&mut self, pid: u32) -> Result<(), String> {
+    pub(super) fn attach_one(&mut self, pid: u32) -> Result<(), String> {
         self.admit(pid);
         // Tables first, so that the very first stacks are whole.
         self.settle_code().map_err(|error| format!("{error:#}"))?;
@@ -177,16 +184,6 @@ impl Tracer {
         Ok(is_probed.then(|| examined.allocators.iter().any(Allocator::makes_blocks)))
     }
 
-    fn matches_comm(&self, tgid: u32) -> bool {
-        let Ok(facts) = ProcessFacts::read(tgid) else {
-            return false;
-        };
-        self.targets
-            .comms
-            .iter()
-            .any(|glob| facts.comm_matches(glob))
-    }
-
     /// A child that waits at its birth gets its parent's probes before its first instruction.
     pub fn attach_born(&mut self, parent: u32, child: u32) {
         let key = self.ledger.key(child);
@@ -223,6 +220,7 @@ impl Tracer {
 
     /// Acts on what the last batch told of processes.
     pub(super) fn do_todo(&mut self) {
+        self.decide_undecided();
         for todo in std::mem::take(&mut self.todo) {
             match todo {
                 // One that is held until all is mapped is not late, whatever is mapped until then.
@@ -262,12 +260,8 @@ impl Tracer {
     }
 
     fn follow_exec(&mut self, tgid: u32) {
-        if self.targets.comms.is_empty() || self.ledger.key(tgid).is_some() {
-            return;
-        }
-        if self.matches_comm(tgid) {
-            let _ = self.attach_one(tgid);
-            self.mark_late(tgid);
+        if self.targets.has_patterns() {
+            self.follow_if_meant(tgid);
         }
     }
 
@@ -306,7 +300,7 @@ impl Tracer {
     /// Whether a named target may still come or is still there.
     #[must_use]
     pub fn has_live_targets(&self) -> bool {
-        if self.targets.is_host() || !self.targets.comms.is_empty() {
+        if self.targets.is_host() || self.targets.has_patterns() {
             return true;
         }
         self.ledger.keys().iter().any(|key| {

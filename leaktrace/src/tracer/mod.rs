@@ -12,6 +12,7 @@ mod govern;
 mod judging;
 mod keeping;
 mod oracle;
+mod selectors;
 mod shedding;
 mod without;
 
@@ -88,6 +89,8 @@ pub struct Tracer {
     holds_images: bool,
     /// Processes whose new image is held, or is about to be.
     entering: FxHashSet<u32>,
+    /// Processes that are traced if their container turns out to be meant.
+    undecided: Vec<u32>,
     /// Losses of the agent's own, by name.
     lost: BTreeMap<&'static str, u64>,
     /// Losses of the whole host that were reported already.
@@ -136,6 +139,7 @@ impl Tracer {
             born: FxHashSet::default(),
             holds_images: false,
             entering: FxHashSet::default(),
+            undecided: Vec::new(),
             lost: BTreeMap::new(),
             reported_lost: BTreeMap::new(),
             ended_count: 0,

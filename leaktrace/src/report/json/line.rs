@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::cut::Cuts;
 use super::encode::{Integer, MAX_INTEGER};
+use super::place::Place;
 use crate::report::model;
 use crate::report::units::rfc3339;
 
@@ -45,8 +46,8 @@ pub(super) struct Start<'a> {
 #[derive(Serialize)]
 pub(super) struct Process<'a> {
     pub process: ProcessAttributes<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<Container<'a>>,
+    #[serde(flatten)]
+    pub place: Place<'a>,
     pub runtime: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub go: Option<Go<'a>>,
@@ -103,15 +104,6 @@ pub(super) struct Executable<'a> {
     pub path: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_id: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize)]
-pub(super) struct Container<'a> {
-    pub id: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub runtime: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
@@ -200,6 +192,8 @@ pub(super) struct Exited {
 #[derive(Serialize)]
 pub(super) struct Site<'a> {
     pub process: ProcessIdentity,
+    #[serde(flatten)]
+    pub place: Place<'a>,
     pub site: SiteIdentity,
     pub allocator: Cow<'a, str>,
     #[serde(flatten)]

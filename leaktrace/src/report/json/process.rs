@@ -4,9 +4,10 @@
 use super::cut::Cuts;
 use super::encode::{Integer, encoded_len, finite};
 use super::line::{
-    Accuracy, Allocator, Collected, Container, Counts, Executable, Exited, Figures, Go, NotCovered,
-    Overhead, Process, ProcessAttributes, ProcessIdentity, Suppressed, seconds,
+    Accuracy, Allocator, Collected, Counts, Executable, Exited, Figures, Go, NotCovered, Overhead,
+    Process, ProcessAttributes, ProcessIdentity, Suppressed, seconds,
 };
+use super::place::place;
 use super::{counters, longest};
 use crate::report::model::{self, Report};
 use crate::report::units::rfc3339;
@@ -15,11 +16,7 @@ use crate::report::units::rfc3339;
 pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Process) -> Process<'a> {
     Process {
         process: attributes(cuts, from),
-        container: from.container.as_ref().map(|container| Container {
-            id: cuts.text("container.id", &container.id, longest::NAME),
-            name: cuts.optional("container.name", &container.name, longest::NAME),
-            runtime: cuts.optional("container.runtime", &container.runtime, longest::WORD),
-        }),
+        place: place(cuts, from),
         runtime: from.runtime.word(),
         go: from.go.as_ref().map(|go| Go {
             version: cuts.text("go.version", &go.version, longest::WORD),

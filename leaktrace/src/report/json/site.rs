@@ -7,6 +7,7 @@ use super::line::{
     AgeBucket, Collected, Counts, Course, Frame, ProcessIdentity, Site, SiteIdentity, seconds,
 };
 use super::longest;
+use super::place::place;
 use crate::report::model;
 
 /// The room for a stack comes in steps of this, so that figures that gain a
@@ -16,7 +17,7 @@ const STACK_STEP_BYTES: usize = 512;
 /// All of the line but its stack, which takes the room that is left.
 pub(super) fn body<'a>(
     cuts: &mut Cuts,
-    process: &model::ProcessIdentity,
+    process: &'a model::Process,
     from: &'a model::Site,
 ) -> Site<'a> {
     let evidence = from
@@ -24,7 +25,8 @@ pub(super) fn body<'a>(
         .iter()
         .filter_map(|(name, n)| Some((*name, finite(*n)?)));
     Site {
-        process: ProcessIdentity::from(process),
+        process: ProcessIdentity::from(&process.identity),
+        place: place(cuts, process),
         site: SiteIdentity {
             id: format!("{:016x}", from.id),
         },

@@ -203,6 +203,7 @@ fn the_schema_refuses_missing_and_unknown_fields() {
     for line in run() {
         let optional = [
             "container",
+            "k8s",
             "coverage_reason",
             "rss_bytes",
             "growth_bytes_per_second",

@@ -1,6 +1,7 @@
 //! Owns the lines of a stream as they are read, and what they are in the model.
 //! Must not know the order of lines.
 
+mod place;
 mod process;
 mod site;
 

@@ -205,6 +205,14 @@ impl Random {
                 name: r.maybe(Self::text),
                 runtime: r.maybe(Self::text),
             }),
+            k8s: self.maybe(|r| K8s {
+                namespace: r.maybe(Self::text),
+                pod: r.maybe(Self::text),
+                uid: r.maybe(Self::text),
+                labels: BTreeMap::from([(r.text(), r.text()), (r.text(), r.text())]),
+                container: r.maybe(Self::text),
+                node: r.maybe(Self::text),
+            }),
             go: None,
             runtime: if self.below(2) == 0 {
                 Runtime::Native

@@ -188,6 +188,11 @@ fn identity(page: &mut Page<'_>, process: &Process) {
             None => format!("container {name}"),
         }));
     }
+    if let Some(pod) = process.k8s.as_ref().and_then(|it| it.pod.as_deref()) {
+        let namespace = process.k8s.as_ref().and_then(|it| it.namespace.as_deref());
+        let (pod, namespace) = (page.foreign(pod), page.foreign(namespace.unwrap_or("?")));
+        items.push(plain(format!("pod {namespace}/{pod}")));
+    }
     if process.runtime == Runtime::Go {
         items.push(plain(go_words(process, page)));
     }

@@ -8,11 +8,11 @@ use serde::Deserialize;
 use super::{
     AccuracyWord, CollectedPart, CountsPart, CoverageWord, IdentityPart, RuntimeWord, Time,
     VerdictWord, add_counters,
+    place::{ContainerPart, K8sPart},
 };
 use crate::report::{
     model::{
-        Accuracy, Allocator, Container, Executable, Exited, Go, NotCovered, Overhead, Process,
-        Suppressed,
+        Accuracy, Allocator, Executable, Exited, Go, NotCovered, Overhead, Process, Suppressed,
     },
     read::duration,
 };
@@ -21,6 +21,7 @@ use crate::report::{
 pub struct ProcessLine {
     process: ProcessPart,
     container: Option<ContainerPart>,
+    k8s: Option<K8sPart>,
     runtime: RuntimeWord,
     go: Option<GoPart>,
     allocators: Vec<AllocatorPart>,
@@ -64,13 +65,6 @@ struct ExecutablePart {
     #[serde(default)]
     path: String,
     build_id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct ContainerPart {
-    id: String,
-    name: Option<String>,
-    runtime: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -149,11 +143,8 @@ impl ProcessLine {
             },
             command_line: self.process.command_line,
             owner: self.process.owner,
-            container: self.container.map(|from| Container {
-                id: from.id,
-                name: from.name,
-                runtime: from.runtime,
-            }),
+            container: self.container.map(Into::into),
+            k8s: self.k8s.map(Into::into),
             runtime: self.runtime.into(),
             go: self.go.map(|from| Go {
                 version: from.version,
