@@ -9,6 +9,7 @@ mod corpus;
 mod demo;
 mod fuzz;
 mod golang;
+mod image;
 mod linker;
 mod packages;
 mod progress;
@@ -96,6 +97,8 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u32,
     },
+    /// Pack the agent as a container image, target/image/leaktrace-oci.tar, reproducibly.
+    Image,
     /// Run the agent on other kernels, emulated by QEMU: all of them, or those named.
     Vm {
         /// Which ones.
@@ -155,6 +158,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Fuzz { name, seconds } => {
             fuzz::run(&Tools::ensure()?, name.as_deref(), seconds)?;
         }
+        Command::Image => image::run(&Tools::ensure()?)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }
