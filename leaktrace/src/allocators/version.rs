@@ -58,7 +58,7 @@ fn jemalloc(elf: &Elf<'_>) -> Option<String> {
     None
 }
 
-/// The number that `mi_version` returns: 209 is 2.0.9 and 2209 would be 2.2.9.
+/// The number that `mi_version` returns: 209 is 2.0.9, and, since there were more minor versions, 30401 is 3.4.1.
 fn mimalloc(elf: &Elf<'_>) -> Option<String> {
     let function = elf.functions(&["mi_version"]).first().copied()?;
     let code = elf.code_up_to(function.svma, 32);
@@ -66,11 +66,12 @@ fn mimalloc(elf: &Elf<'_>) -> Option<String> {
     for instruction in decoder.iter().take(3) {
         if instruction.code() == Code::Mov_r32_imm32 {
             let number = instruction.immediate32();
+            let base = if number < 10_000 { 10 } else { 100 };
             return Some(format!(
                 "{}.{}.{}",
-                number / 100,
-                number / 10 % 10,
-                number % 10
+                number / (base * base),
+                number / base % base,
+                number % base
             ));
         }
     }
