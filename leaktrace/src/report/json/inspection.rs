@@ -9,8 +9,9 @@ use super::{
     JsonStream,
     cut::Cuts,
     encode::Integer,
-    line::{Container, Executable, NotCovered, ProcessAttributes, ProcessIdentity},
+    line::{Executable, NotCovered, ProcessAttributes, ProcessIdentity},
     longest,
+    place::{Container, container},
 };
 use crate::report::model::{self, Inspected};
 
@@ -116,11 +117,7 @@ fn process<'a>(cuts: &mut Cuts, from: &'a Inspected) -> Process<'a> {
             command_line: cuts.text("command_line", &from.command_line, longest::PATH),
             owner: cuts.text("owner", &from.owner, longest::WORD),
         },
-        container: from.container.as_ref().map(|container| Container {
-            id: cuts.text("container.id", &container.id, longest::NAME),
-            name: cuts.optional("container.name", &container.name, longest::NAME),
-            runtime: cuts.optional("container.runtime", &container.runtime, longest::WORD),
-        }),
+        container: from.container.as_ref().map(|it| container(cuts, it)),
         runtime: match from.go {
             Some(_) => model::Runtime::Go.word(),
             None => model::Runtime::Native.word(),

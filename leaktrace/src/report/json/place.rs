@@ -19,8 +19,9 @@ pub(super) struct Place<'a> {
     k8s: Option<K8s<'a>>,
 }
 
+/// A container as it stands in every line.
 #[derive(Serialize)]
-struct Container<'a> {
+pub(super) struct Container<'a> {
     id: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
@@ -58,12 +59,17 @@ struct Pod<'a> {
 /// Where a process runs, within what a line may hold.
 pub(super) fn place<'a>(cuts: &mut Cuts, process: &'a model::Process) -> Place<'a> {
     Place {
-        container: process.container.as_ref().map(|from| Container {
-            id: cuts.text("container.id", &from.id, longest::NAME),
-            name: cuts.optional("container.name", &from.name, longest::NAME),
-            runtime: cuts.optional("container.runtime", &from.runtime, longest::WORD),
-        }),
+        container: process.container.as_ref().map(|from| container(cuts, from)),
         k8s: process.k8s.as_ref().map(|from| pod(cuts, from)),
+    }
+}
+
+/// A container, within what a line may hold.
+pub(super) fn container<'a>(cuts: &mut Cuts, from: &'a model::Container) -> Container<'a> {
+    Container {
+        id: cuts.text("container.id", &from.id, longest::NAME),
+        name: cuts.optional("container.name", &from.name, longest::NAME),
+        runtime: cuts.optional("container.runtime", &from.runtime, longest::WORD),
     }
 }
 
