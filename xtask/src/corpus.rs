@@ -1,6 +1,7 @@
 //! Owns the corpus: programs whose leaks are known are built, traced and compared with their truth.
 //! Must not know how the agent judges.
 
+mod peers;
 mod programs;
 mod table;
 mod truth;
@@ -30,6 +31,12 @@ const TOP_SITES: &str = "200";
 /// Files that a program may open: what is never closed must not end it.
 const OPEN_FILES: &str = "--nofile=16384:16384";
 
+/// What the tests examine: leaks and twins of several kinds, and no crates to build.
+const TESTED: [&str; 3] = ["c/cache", "cpp/service", "go/streams"];
+
+/// How long: verdicts take 15 seconds, and as much again shows that they stay.
+const TESTED_SECONDS: u32 = 30;
+
 /// The names that the command takes.
 pub fn names() -> impl Iterator<Item = &'static str> {
     PROGRAMS.iter().map(|program| program.name)
@@ -44,6 +51,24 @@ pub fn run(tools: &Tools, only: Option<&str>, seconds: u32, is_json: bool) -> Re
     let is_chosen = |name: &str| only.is_none_or(|only| only == name);
     let is_right = examine_all(tools, is_chosen, seconds, is_json)?;
     Ok(ExitCode::from(u8::from(!is_right)))
+}
+
+/// Examines a few programs: whether every leak of them is found and nobody blamed.
+///
+/// # Errors
+/// As `run`.
+pub fn test(tools: &Tools) -> Result<bool> {
+    let is_chosen = |name: &str| TESTED.contains(&name);
+    examine_all(tools, is_chosen, TESTED_SECONDS, false)
+}
+
+/// Runs the programs under other tools and prints what those list.
+///
+/// # Errors
+/// Fails where something does not build.
+pub fn compare(tools: &Tools, seconds: u32) -> Result<ExitCode> {
+    peers::run(tools, seconds)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn examine_all(

@@ -87,6 +87,9 @@ enum Command {
         /// One JSON object a line in place of the table.
         #[arg(long)]
         json: bool,
+        /// The same programs under other tools: bcc's memleak, heaptrack, `LeakSanitizer`, Go's pprof.
+        #[arg(long, conflicts_with_all = ["name", "json"])]
+        peers: bool,
     },
     /// Fuzz what reads hostile files: all targets, or one of them.
     Fuzz {
@@ -151,9 +154,15 @@ fn perform(command: Command) -> Result<ExitCode> {
         }
         Command::Bench { name } => bench::run(&Tools::ensure()?, name.as_deref())?,
         Command::Corpus {
+            seconds,
+            peers: true,
+            ..
+        } => return corpus::compare(&Tools::ensure()?, seconds),
+        Command::Corpus {
             name,
             seconds,
             json,
+            peers: false,
         } => return corpus::run(&Tools::ensure()?, name.as_deref(), seconds, json),
         Command::Fuzz { name, seconds } => {
             fuzz::run(&Tools::ensure()?, name.as_deref(), seconds)?;

@@ -94,4 +94,7 @@ fn run_tests(tools: &Tools, rules: &Rules, steps: &mut Vec<Step>) {
     steps.push(step::run("kernel tests", || {
         checks::kernel_tests(tools, rules)
     }));
+    if rules.filter.as_deref().is_none_or(|it| it == "corpus") {
+        steps.push(step::run("corpus", || checks::corpus(tools, rules)));
+    }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::step::Outcome;
 use super::{Rules, tally};
 use crate::setup::Tools;
-use crate::{agent, packages, toolchain};
+use crate::{agent, corpus, golang, packages, toolchain};
 
 /// The crates that are built for the host.
 const HOST: &[&str] = &["--workspace", "--exclude", "leaktrace-ebpf"];
@@ -141,6 +141,25 @@ pub fn kernel_tests(tools: &Tools, rules: &Rules) -> Result<Outcome> {
             .push(format!("whatever traces {program}: {remedy}"));
     }
     Ok(outcome)
+}
+
+/// A few programs whose leaks are known: each is found and nobody else blamed.
+pub fn corpus(tools: &Tools, rules: &Rules) -> Result<Outcome> {
+    let lacks_probes = !Path::new("/sys/bus/event_source/devices/uprobe").exists();
+    let lacks_go = !rules.is_ci && !golang::missing().is_empty();
+    if !agent::is_root() || lacks_probes || lacks_go {
+        let why = "corpus: it takes root, uprobes and Go";
+        return Ok(Outcome {
+            skipped: vec![why.to_owned()],
+            ..Outcome::default()
+        });
+    }
+    let is_right = corpus::test(tools)?;
+    Ok(if is_right {
+        Outcome::check()
+    } else {
+        Outcome::failure()
+    })
 }
 
 /// What goes to the test binary to choose tests.

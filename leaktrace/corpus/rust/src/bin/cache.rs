@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hint::black_box,
     mem,
     sync::{Mutex, OnceLock},
 };
@@ -14,7 +15,8 @@ static CONFIG: OnceLock<Vec<u8>> = OnceLock::new();
 /// Owns what it is given and forgets to give it back, whatever that is.
 #[inline(never)]
 fn keep<T>(value: T) {
-    mem::forget(value);
+    // Seen, so that the compiler does not leave the value out.
+    mem::forget(black_box(value));
 }
 
 #[inline(never)]

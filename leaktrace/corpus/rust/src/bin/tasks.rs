@@ -63,7 +63,7 @@ fn main() {
     let senders = &senders;
     corpus::drive(|id| async move {
         if id % 10 == 0 {
-            let (sender, receiver) = mpsc::channel(4); // LEAK: channel of a task 20000 bytes/s
+            let (sender, receiver) = mpsc::channel(4); // LEAK: channel of a task 11520 bytes/s
             tokio::spawn(listen(receiver, share())); // LEAK: task 25500 bytes/s
             senders.borrow_mut().push(sender); // EITHER: list of senders, which grows in steps
             cycle();
