@@ -101,7 +101,6 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         return closed_pipe(error);
     }
     announce(&tracer, launch.as_ref());
-    board.set_ready();
     if let Some(launch) = &mut launch {
         launch.start()?;
     }
@@ -179,6 +178,7 @@ struct Run {
 
 impl Run {
     async fn until_end(&mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Reason> {
+        self.board.set_ready();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A deadline that is never reached stands for none.
