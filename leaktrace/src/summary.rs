@@ -206,9 +206,14 @@ fn judge_listed(sites: &mut [SiteSummary], grounds: Grounds<'_>) {
                 }
             };
         }
-        site.course = points.map(|points| Course {
-            seconds: times.to_vec(),
-            bytes: points.iter().map(|it| it.live_bytes).collect(),
+        site.course = points.map(|points| {
+            // It was not followed until something of it survived.
+            let lives = |point: &Point| *point != Point::default();
+            let begin = points.iter().position(lives).unwrap_or(0);
+            Course {
+                seconds: times[begin..].to_vec(),
+                bytes: points[begin..].iter().map(|it| it.live_bytes).collect(),
+            }
         });
     }
 }
