@@ -77,11 +77,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
         redraws: config.interval.is_some(),
     })?;
     let host = host();
-    let mut tracer = Tracer::new(config.targets.clone(), &settings(&config))?;
-    tracer.name_by(config.names.clone());
-    tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
-    tracer.use_unwind_tables(config.has_unwind_tables);
-    tracer.calibrate(config.max_overhead)?;
+    let mut tracer = load(&config)?;
     let mut launch = match config.targets.command.as_slice() {
         [] => None,
         command => Some(Launch::spawn(command)?),
@@ -136,6 +132,16 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     } else {
         Outcome::Done
     })
+}
+
+/// Loads the probes as the user asked for; nobody is traced yet.
+fn load(config: &TraceConfig) -> anyhow::Result<Tracer> {
+    let mut tracer = Tracer::new(config.targets.clone(), &settings(config))?;
+    tracer.name_by(config.names.clone());
+    tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
+    tracer.use_unwind_tables(config.has_unwind_tables);
+    tracer.calibrate(config.max_overhead)?;
+    Ok(tracer)
 }
 
 /// Begins to serve what the board shows, where that is asked for.
