@@ -6,6 +6,7 @@
 //! detaching.
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "one figure has no spread")]
 mod support;
 
 use std::{
