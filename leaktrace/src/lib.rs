@@ -32,6 +32,7 @@ pub mod budget;
 pub mod calibration;
 pub mod cli;
 pub mod diff;
+pub mod go_watch;
 pub mod inspect;
 pub mod launch;
 pub mod listen;

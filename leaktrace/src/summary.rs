@@ -59,6 +59,12 @@ pub struct SiteSummary {
 }
 
 impl SiteSummary {
+    /// Its numbers in the ledger.
+    #[must_use]
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
     fn is_of_go(&self) -> bool {
         self.call == Some(Call::Mallocgc)
     }

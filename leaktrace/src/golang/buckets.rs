@@ -227,6 +227,28 @@ fn read_bucket(process: &GoProcess, avma: u64) -> Result<(Bucket, u64), NoProfil
     Ok((bucket, next))
 }
 
+/// The return addresses of a bucket's stack that are those of real calls: the runtime gives a function that was
+/// inlined an entry of its own, and whoever names an address tells what was inlined there anyhow.
+#[must_use]
+pub fn called(process: &GoProcess, stack: &[u64]) -> Vec<u64> {
+    let table = &process.program.table;
+    let frames = |avma: &u64| table.frames(process.svma(*avma).wrapping_sub(1));
+    let mut called = Vec::with_capacity(stack.len());
+    let mut rest = stack;
+    while let Some((first, behind)) = rest.split_first() {
+        called.push(*first);
+        let callers = frames(first).into_iter().skip(1);
+        let is_entry = |(entry, caller): &(&u64, super::binary::GoFrame<'_>)| {
+            frames(entry)
+                .first()
+                .is_some_and(|it| it.function == caller.function)
+        };
+        let inlined = behind.iter().zip(callers).take_while(is_entry).count();
+        rest = &behind[inlined..];
+    }
+    called
+}
+
 /// How many objects one sampled object of this size stands for.
 ///
 /// The runtime samples once in `rate_bytes` on average, exponentially spread: an object is hit with

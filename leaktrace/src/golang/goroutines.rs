@@ -6,13 +6,19 @@
 //! why only those that wait are looked at any closer.
 
 mod blocked;
+mod held;
 mod reasons;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{error, fmt};
 
-pub use self::blocked::{Blocked, BlockedGroup, Census, CreatedGroup};
+pub use self::{
+    blocked::{Blocked, BlockedGroup, Census, CreatedGroup},
+    held::{Held, HeldBlock, HeldTotals, Range, Word},
+    words::{words_of_blocks, words_of_stacks},
+};
 use super::{
     memory::{MemoryError, word_at},
     program::GoProcess,

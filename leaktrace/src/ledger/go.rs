@@ -5,8 +5,12 @@
 //! another: what lies in a span and is not marked is dead. A span is made of pages, so blocks are kept
 //! by page.
 
+mod block;
+
 use rustc_hash::FxHashMap;
 
+pub(super) use self::block::GoBlock;
+use self::block::{SIZE_BITS, low};
 use super::{
     ProcessLedger,
     site::{SiteAges, SiteTotals},
@@ -19,6 +23,10 @@ const PAGES_MAX: u64 = 64;
 
 /// A slot that is shared by small blocks without pointers.
 const TINY_SLOT_BYTES: u64 = 16;
+
+/// Blocks that begin farther back are not found by addresses inside of them: of a larger one, what points to it
+/// nearly always points to its beginning.
+const INSIDE_PAGES_MAX: u64 = 4;
 
 /// Two functions that hand on one block do so within this time. A collection between them, which
 /// would be needed for two blocks at one address, takes longer.
@@ -45,69 +53,23 @@ pub struct GoHeap {
     cycle_count: u64,
 }
 
-/// A live block in 16 bytes, so that blocks of a page sort by their place: 10 bits of place in its page
-/// (in units of 8 bytes), 17 of site, 48 of microseconds since boot, 40 of size (1 TiB), 13 of
-/// collections survived.
+/// A live block that was looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct GoBlock(u128);
-
-const SURVIVED_BITS: u32 = 13;
-const SIZE_BITS: u32 = 40;
-const TIME_BITS: u32 = 48;
-const SITE_BITS: u32 = 17;
-const PLACE_SHIFT: u32 = SURVIVED_BITS + SIZE_BITS + TIME_BITS + SITE_BITS;
-
-const _: () = assert!(1_u64 << (u128::BITS - PLACE_SHIFT) == PAGE_BYTES / 8);
-const _: () = assert!(1 << SITE_BITS >= super::process::SITES_MAX);
-
-const fn low(bits: u32) -> u64 {
-    (1 << bits) - 1
-}
-
-impl GoBlock {
-    fn new(address: u64, size: u64, time_us: u64, site: u32) -> Self {
-        let place = u128::from(address % PAGE_BYTES / 8);
-        let mut packed = place << SITE_BITS | u128::from(site);
-        packed = packed << TIME_BITS | u128::from(time_us.min(low(TIME_BITS)));
-        packed = packed << SIZE_BITS | u128::from(size.min(low(SIZE_BITS)));
-        Self(packed << SURVIVED_BITS)
-    }
-
-    fn field(self, shift: u32, bits: u32) -> u64 {
-        (self.0 >> shift) as u64 & low(bits)
-    }
-
-    /// Bytes from the beginning of its page.
-    fn offset(self) -> u64 {
-        (self.0 >> PLACE_SHIFT) as u64 * 8
-    }
-
-    fn site(self) -> usize {
-        self.field(SURVIVED_BITS + SIZE_BITS + TIME_BITS, SITE_BITS) as usize
-    }
-
-    fn time_us(self) -> u64 {
-        self.field(SURVIVED_BITS + SIZE_BITS, TIME_BITS)
-    }
-
-    fn size(self) -> u64 {
-        self.field(SURVIVED_BITS, SIZE_BITS)
-    }
-
-    /// Collections survived, as far as they are counted.
-    fn survived(self) -> u64 {
-        self.field(0, SURVIVED_BITS)
-    }
-
-    fn survive(&mut self) {
-        if self.survived() < low(SURVIVED_BITS) {
-            self.0 += 1;
-        }
-    }
+pub struct GoBlockFound {
+    /// Where it begins.
+    pub address: u64,
+    /// The bytes of its slot.
+    pub size_bytes: u64,
+    /// The number of its site.
+    pub site: u32,
+    /// How many objects it stands for.
+    pub counts_as: u64,
+    /// How many bytes it stands for.
+    pub counts_as_bytes: u64,
 }
 
 /// What became of a block that was put into its page.
-enum Put {
+pub(super) enum Put {
     /// Nothing was there.
     Fresh,
     /// A block whose death was not told.
@@ -148,7 +110,41 @@ impl GoHeap {
         judged.max(unjudged)
     }
 
-    fn put(&mut self, address: u64, block: GoBlock) -> Put {
+    /// A collection is known to have begun after this time.
+    pub(super) fn begin_cycle(&mut self, time_us: u64) {
+        self.marked_before_us = self.marking_since_us;
+        self.marking_since_us = time_us;
+        self.cycle_count += 1;
+    }
+
+    /// Takes out the block that begins there.
+    pub(super) fn take(&mut self, address: u64) -> Option<GoBlock> {
+        let number = address / PAGE_BYTES;
+        let page = self.pages.get_mut(&number)?;
+        let index = page.binary_search_by_key(&(address % PAGE_BYTES), |it| it.offset());
+        let block = page.remove(index.ok()?);
+        if page.is_empty() {
+            self.pages.remove(&number);
+        }
+        self.live_count -= 1;
+        Some(block)
+    }
+
+    /// A collection has let the block live that begins there.
+    pub(super) fn judge(&mut self, address: u64) {
+        let page = self.pages.get_mut(&(address / PAGE_BYTES));
+        let block = page.and_then(|page| {
+            let index = page.binary_search_by_key(&(address % PAGE_BYTES), |it| it.offset());
+            page.get_mut(index.ok()?)
+        });
+        if let Some(block) = block
+            && block.survived() == 0
+        {
+            block.survive();
+        }
+    }
+
+    pub(super) fn put(&mut self, address: u64, block: GoBlock) -> Put {
         let page = self.pages.entry(address / PAGE_BYTES).or_default();
         match page.binary_search_by_key(&block.offset(), |it| it.offset()) {
             Ok(index) => {
@@ -165,6 +161,25 @@ impl GoHeap {
                 Put::Fresh
             }
         }
+    }
+
+    /// The live block that an address lies in, and where it begins.
+    fn block_at(&self, address: u64) -> Option<(u64, GoBlock)> {
+        let last = address / PAGE_BYTES;
+        for number in (last.saturating_sub(INSIDE_PAGES_MAX)..=last).rev() {
+            let Some(page) = self.pages.get(&number) else {
+                continue;
+            };
+            let base = number * PAGE_BYTES;
+            let behind = page.partition_point(|block| base + block.offset() <= address);
+            let Some(block) = behind.checked_sub(1).and_then(|index| page.get(index)) else {
+                continue;
+            };
+            let start = base + block.offset();
+            // Blocks do not overlap: none that begins before this one reaches further.
+            return (address - start < block.size()).then_some((start, *block));
+        }
+        None
     }
 
     /// Takes the dead of a span out, and tells each.
@@ -240,6 +255,10 @@ impl ProcessLedger {
     pub(super) fn allocate_go(&mut self, alloc: Alloc, is_tiny: bool, sample_bytes: u64) {
         self.hit_count += 1;
         self.exited_ns = None;
+        if self.is_profiled() {
+            // The probes are there for another process of the program; this one's profile has it already.
+            return;
+        }
         let is_shared = is_tiny && !alloc.address.is_multiple_of(TINY_SLOT_BYTES);
         if is_shared && sample_bytes != 0 {
             return;
@@ -290,9 +309,23 @@ impl ProcessLedger {
 
     pub(super) fn begin_go_cycle(&mut self, time_ns: u64) {
         self.hit_count += 1;
-        self.go.marked_before_us = self.go.marking_since_us;
-        self.go.marking_since_us = time_ns / 1_000;
-        self.go.cycle_count += 1;
+        self.go.begin_cycle(time_ns / 1_000);
+    }
+
+    /// The live block of Go's heap that an address lies in.
+    #[must_use]
+    pub fn go_block_at(&self, address: u64) -> Option<GoBlockFound> {
+        let (start, block) = self.go.block_at(address)?;
+        let totals = self.sites.get(block.site())?;
+        let (count, bytes) = totals.estimate.units(block.size());
+        Some(GoBlockFound {
+            address: start,
+            size_bytes: block.size(),
+            // There are at most `SITES_MAX`.
+            site: block.site() as u32,
+            counts_as: totals.estimate.whole(count),
+            counts_as_bytes: totals.estimate.whole(bytes),
+        })
     }
 
     /// Collections of Go's heap that have begun since the trace did.
@@ -308,7 +341,7 @@ impl ProcessLedger {
         self.go.judged_until_us(now_us)
     }
 
-    fn bury(&mut self, block: GoBlock) {
+    pub(super) fn bury(&mut self, block: GoBlock) {
         if let Some(site) = self.sites.get_mut(block.site()) {
             site.add_freed(block.size(), block.time_us());
         }
@@ -316,7 +349,7 @@ impl ProcessLedger {
 }
 
 /// The bytes of the slot that a block of this size lies in, as Go's own figures count it.
-fn slot_bytes(size: u64) -> u64 {
+pub(super) fn slot_bytes(size: u64) -> u64 {
     let class = SLOT_BYTES.partition_point(|bytes| u64::from(*bytes) < size);
     match SLOT_BYTES.get(class) {
         Some(bytes) => u64::from(*bytes),

@@ -6,6 +6,7 @@ mod cohorts;
 mod estimate;
 mod go;
 mod process;
+mod profiled;
 mod site;
 
 use rustc_hash::FxHashMap;
@@ -13,7 +14,9 @@ use rustc_hash::FxHashMap;
 use crate::decode::Event;
 pub use cohorts::{Cohorts, Units};
 pub use estimate::Estimate;
+pub use go::GoBlockFound;
 pub use process::{Anomalies, ProcessLedger};
+pub use profiled::ProfiledSite;
 pub use site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals};
 
 /// A process from its creation to its end. Unlike a pid it is never reused.

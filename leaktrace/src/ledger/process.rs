@@ -9,6 +9,7 @@ use super::{
     Estimate, ProcessKey,
     block::Block,
     go::GoHeap,
+    profiled::Profiled,
     site::{SiteAges, SiteTotals},
 };
 use crate::decode::Alloc;
@@ -52,6 +53,8 @@ pub struct ProcessLedger {
     pub(super) anomalies: Anomalies,
     pub(super) hit_count: u64,
     children: Vec<(ProcessKey, u64)>,
+    /// What Go's own profile said, where that is read.
+    pub(super) profiled: Profiled,
     /// Go's heap, where it has one.
     pub(super) go: GoHeap,
 }
@@ -273,6 +276,7 @@ impl ProcessLedger {
             born_ns: Some(time_ns),
             blocks: self.blocks.clone(),
             go: self.go.clone(),
+            profiled: self.profiled.clone(),
             sites: self.sites.clone(),
             site_numbers: self.site_numbers.clone(),
             ..Self::default()

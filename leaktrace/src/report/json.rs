@@ -4,6 +4,7 @@
 mod cut;
 mod diff;
 mod encode;
+mod goroutines;
 mod inspection;
 mod line;
 mod place;
@@ -65,6 +66,8 @@ mod longest {
     pub const EVIDENCE: usize = 768;
     /// All classes of age of one site.
     pub const AGES: usize = 1024;
+    /// A stack of goroutines, so that one line tells of several.
+    pub const BLOCKED_STACK: usize = 1536;
     /// How a site went over time.
     pub const COURSE: usize = 1536;
     /// All suppressions that hide something of one process.
@@ -109,7 +112,7 @@ impl JsonStream {
             .finish(out);
     }
 
-    /// Appends the lines of one report: each process, followed by its top
+    /// Appends the lines of one report: each process, followed by its goroutines and its top
     /// sites, then what was lost, if anything was.
     pub fn report(&self, report: &Report, out: &mut Vec<u8>) {
         for process in &report.processes {
@@ -119,6 +122,14 @@ impl JsonStream {
             let room = line.room();
             process::fill_allocators(&mut line.body, &mut line.truncated, process, room);
             line.finish(out);
+            if let Some(from) = &process.goroutines {
+                let mut cuts = Cuts::default();
+                let body = goroutines::body(&mut cuts, &process.identity, from);
+                let mut line = self.report_line("goroutines", report, body, cuts);
+                let room = line.room();
+                goroutines::fill_groups(&mut line.body, &mut line.truncated, from, room);
+                line.finish(out);
+            }
             for site in &process.sites {
                 let mut cuts = Cuts::default();
                 let body = site::body(&mut cuts, process, site);

@@ -3,6 +3,7 @@
 
 mod course;
 mod go;
+mod goroutines;
 mod inspection;
 mod k8s;
 
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
+pub use self::goroutines::{BlockedGoroutines, CreatedGoroutines, Goroutines};
 pub use self::inspection::{
     Inspected, InspectedAllocator, InspectedEntryPoint, InspectedGo, InspectedUnwinding,
 };
@@ -308,6 +310,8 @@ pub struct Process {
     pub runtime: Runtime,
     /// What is told of a Go process alone.
     pub go: Option<Go>,
+    /// The goroutines of a Go process that is running.
+    pub goroutines: Option<Goroutines>,
     /// What is probed.
     pub allocators: Vec<Allocator>,
     /// How much is seen.

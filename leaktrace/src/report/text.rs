@@ -3,6 +3,7 @@
 
 pub mod diff;
 mod fit;
+mod goroutines;
 pub mod inspection;
 mod loss;
 mod page;

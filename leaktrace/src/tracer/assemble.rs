@@ -8,6 +8,7 @@ use leaktrace_common::{call::Call, counter::Counter};
 use super::{
     Tracer,
     assemble_go::{GO, collected, native_name},
+    goroutines,
     judging::set_memory_left,
 };
 use crate::{
@@ -30,6 +31,7 @@ impl Tracer {
     ///
     /// When the kernel refuses to read its maps.
     pub async fn report(&mut self, number: u32, view: View) -> anyhow::Result<Report> {
+        let goroutines = self.look_at_goroutines(view.min_age).await?;
         let now_ns = Clock::now_boot_ns();
         let losses = self.losses()?;
         let summaries: Vec<(ProcessKey, ProcessSummary)> = self
@@ -42,20 +44,28 @@ impl Tracer {
                 let grounds = self.grounds(key, process, &losses);
                 let mut summary = summary::summarize(process, stacks, now_ns, view, grounds);
                 set_memory_left(process, &mut summary);
+                if let Some(seen) = goroutines.get(&key) {
+                    seen.add_evidence(&mut summary);
+                }
                 Some((key, summary))
             })
             .collect();
         let listed = summaries.iter().flat_map(|(_, summary)| &summary.sites);
         let stacks: Vec<Arc<Stack>> = listed.filter_map(|site| site.stack.clone()).collect();
+        let of_goroutines = goroutines.values().flat_map(goroutines::Seen::stacks);
         let names = Names::fetch(
-            stacks.iter().map(Arc::as_ref),
+            stacks.iter().map(Arc::as_ref).chain(of_goroutines),
             &self.context.modules,
             &self.symbolizer,
         )
         .await;
         let mut processes: Vec<model::Process> = summaries
             .into_iter()
-            .filter_map(|(key, summary)| self.process(key, summary, &names, &losses, now_ns))
+            .filter_map(|(key, summary)| {
+                let mut process = self.process(key, summary, &names, &losses, now_ns)?;
+                process.goroutines = goroutines.get(&key).map(|seen| seen.told(&names));
+                Some(process)
+            })
             .collect();
         processes.sort_by_key(|process| {
             let counts = process.counts;
@@ -121,12 +131,14 @@ impl Tracer {
                 .as_ref()
                 .map_or_else(Default::default, |_| model::Runtime::Go),
             go,
+            goroutines: None,
             coverage,
             coverage_reason,
             allocators,
             accuracy: self.estimated(
                 accuracy(process, &member, losses.get(&tgid), now_ns),
                 (summary.sample_bytes, summary.live_bytes_variance),
+                self.go.profile_rate(tgid),
             ),
             rss_bytes,
             counts: summary.counts,

@@ -26,9 +26,13 @@ impl Tracer {
         if let Some(why) = self.go.failure(tgid) {
             return Some(Err(format!("its Go heap is not traced: {why}")));
         }
-        let mut entry_points: Vec<String> =
-            plan.sites.iter().map(|it| it.function.clone()).collect();
+        let functions = plan.sites.iter().map(|it| it.function.clone());
+        let mut entry_points: Vec<String> = functions.collect();
         entry_points.dedup();
+        if self.go.profile_rate(tgid).is_some() {
+            // Nothing is probed.
+            entry_points.clear();
+        }
         Some(Ok(model::Allocator {
             name: GO.to_owned(),
             path: path.to_owned(),
@@ -49,6 +53,7 @@ impl Tracer {
         Some(model::Go {
             version: plan.version.text.clone(),
             gc_cycles: process.gc_cycles(),
+            profile_bytes: self.go.profile_rate(process.tgid()),
             collected: collected(&summary.go_ages),
         })
     }

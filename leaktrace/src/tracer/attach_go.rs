@@ -40,6 +40,9 @@ pub struct GoAttachments {
     for_one: FxHashMap<u32, (ModuleId, Result<Option<Attached>, String>)>,
     /// The program of each process that was looked at.
     program_of: FxHashMap<u32, (ModuleId, String)>,
+    /// Those that are told of by their own memory profile: how many bytes its samples are apart, or why it can
+    /// be read no more.
+    profiles: FxHashMap<u32, Result<u64, String>>,
 }
 
 impl GoAttachments {
@@ -50,8 +53,21 @@ impl GoAttachments {
         (!matches!(program, GoProgram::Other)).then_some((program, path.as_str()))
     }
 
-    /// Why the links of a process are not in place.
+    /// Notes that a process is told of by its own memory profile, or why it is no more.
+    pub fn note_profile(&mut self, tgid: u32, rate_bytes: Result<u64, String>) {
+        self.profiles.insert(tgid, rate_bytes);
+    }
+
+    /// How many bytes the samples of a process's own memory profile are apart, where that is what is told of it.
+    pub fn profile_rate(&self, tgid: u32) -> Option<u64> {
+        self.profiles.get(&tgid)?.as_ref().ok().copied()
+    }
+
+    /// Why a process is not seen.
     pub fn failure(&self, tgid: u32) -> Option<&str> {
+        if let Some(profile) = self.profiles.get(&tgid) {
+            return profile.as_ref().err().map(String::as_str);
+        }
         if let Some((_, made)) = self.for_one.get(&tgid) {
             return made.as_ref().err().map(String::as_str);
         }
@@ -92,7 +108,17 @@ impl GoAttachments {
     pub fn forget(&mut self, probes: &mut Probes, tgid: u32) {
         self.release(probes, tgid);
         self.for_one.remove(&tgid);
+        self.profiles.remove(&tgid);
         self.program_of.remove(&tgid);
+    }
+
+    /// What the program is that a process runs.
+    fn program(&mut self, module: &Module, tgid: u32) -> GoProgram {
+        let program = self.programs.entry(module.id);
+        let program = program.or_insert_with(|| examine(module)).clone();
+        self.program_of
+            .insert(tgid, (module.id, module.path.clone()));
+        program
     }
 
     /// Puts a program's probes in place for a scope, unless they are; `false` where it is not Go's,
@@ -104,11 +130,7 @@ impl GoAttachments {
         tgid: u32,
         scope: Scope,
     ) -> Result<bool, String> {
-        let program = self.programs.entry(module.id);
-        let program = program.or_insert_with(|| examine(module)).clone();
-        self.program_of
-            .insert(tgid, (module.id, module.path.clone()));
-        let plan = match program {
+        let plan = match self.program(module, tgid) {
             GoProgram::Other => return Ok(false),
             GoProgram::Refused(why) => return Err(why),
             GoProgram::Planned(plan) => plan,
@@ -185,7 +207,20 @@ impl Tracer {
         };
         let module = self.context.modules.resolve(tgid, &mapping);
         let module = self.context.modules.get(module).clone();
-        self.go.attach(&mut self.probes, &module, tgid, scope)
+        if let GoProgram::Planned(_) = self.go.program(&module, tgid) {
+            // An image before had links or a profile of its own.
+            self.go.profiles.remove(&tgid);
+            if self.attach_profile(tgid, &module) {
+                self.go.release(&mut self.probes, tgid);
+                return Ok(false);
+            }
+        }
+        let outcome = self.go.attach(&mut self.probes, &module, tgid, scope);
+        match self.is_go(tgid) {
+            true => self.go_watch.follow(tgid, &module),
+            false => self.go_watch.forget(tgid),
+        }
+        outcome
     }
 
     /// Whether a process is one of Go's that is traced.

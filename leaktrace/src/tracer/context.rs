@@ -120,6 +120,12 @@ impl Context {
         self.stacks.insert(id, Stack { places, end });
     }
 
+    /// Turns addresses into files and offsets, by what is mapped now.
+    pub fn places(&mut self, tgid: u32, addresses: &[u64]) -> Vec<Place> {
+        let places = addresses.iter().map(|address| self.place(tgid, *address));
+        places.collect()
+    }
+
     fn maps_all(&self, tgid: u32, frames: &[u64]) -> bool {
         self.spaces.get(tgid).is_some_and(|space| {
             frames

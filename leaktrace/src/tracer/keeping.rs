@@ -119,9 +119,11 @@ impl Tracer {
         &self,
         mut accuracy: Accuracy,
         (sample_bytes, variance): (u64, f64),
+        profile_bytes: Option<u64>,
     ) -> Accuracy {
         let by_default = self.policy.map_or(0, |policy| policy.sample_bytes);
-        accuracy.sample_bytes = sample_bytes.max(by_default);
+        // A profile has samples as far apart as its own program wants them.
+        accuracy.sample_bytes = profile_bytes.unwrap_or(sample_bytes.max(by_default));
         if accuracy.sample_bytes == 0 {
             return accuracy;
         }

@@ -8,10 +8,12 @@ mod attach_command;
 mod attach_go;
 mod context;
 mod coverage;
+mod goroutines;
 mod govern;
 mod judging;
 mod keeping;
 mod oracle;
+mod profile;
 mod selectors;
 mod shedding;
 mod without;
@@ -26,6 +28,7 @@ use crate::{
     attachments::Attachments,
     config::Targets,
     decode::Event,
+    go_watch::GoWatch,
     host::{clock::Clock, maps::Mapping},
     ledger::Ledger,
     probes::{Probes, Scope, Settings},
@@ -66,6 +69,7 @@ pub struct Tracer {
     probes: Probes,
     attachments: Attachments,
     go: attach_go::GoAttachments,
+    go_watch: GoWatch,
     /// What is recorded of those that have no policy of their own; `None` where all is, of all.
     policy: Option<Policy>,
     /// What is to be told to the probes of recorded blocks.
@@ -123,6 +127,7 @@ impl Tracer {
             probes,
             attachments: Attachments::default(),
             go: attach_go::GoAttachments::default(),
+            go_watch: GoWatch::spawn()?,
             policy: settings.is_governed.then_some(settings.policy),
             keeping: keeping::Keeping::default(),
             budget: govern::Budget::default(),
@@ -183,6 +188,7 @@ impl Tracer {
         }
         self.tell_kept()?;
         self.do_todo();
+        self.take_profiles();
         // Every record up to then is taken in, so the mappings of that time may come about.
         self.context.spaces.advance(now_ns);
         self.publish_code()?;

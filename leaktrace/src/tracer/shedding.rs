@@ -52,6 +52,7 @@ impl Tracer {
                 self.context.modules.forget_process(tgid);
                 self.attachments.forget(&mut self.probes, tgid);
                 self.go.forget(&mut self.probes, tgid);
+                self.go_watch.forget(tgid);
                 self.unwinding.forget(tgid);
                 self.probes.forget_losses(tgid);
                 self.forget_governed(key, tgid);

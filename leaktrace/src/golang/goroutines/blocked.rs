@@ -11,6 +11,9 @@ use super::{Goroutine, Snapshot, State};
 /// As many goroutines as are followed; beyond, those that are not known yet have no age.
 const FOLLOWED_MAX: usize = 1 << 17;
 
+/// As many goroutines that stay as are told one by one.
+const STAYING_MAX: usize = 4096;
+
 /// As many different stacks as are kept of one process.
 const STACKS_MAX: usize = 1 << 14;
 
@@ -75,8 +78,19 @@ pub struct Census {
     pub created: Vec<CreatedGroup>,
     /// Those that block, most first.
     pub blocked: Vec<BlockedGroup>,
+    /// Those that have not run for the minimum age, up to a limit; without the program's first goroutine, which
+    /// holds all that the program works with, for as long as it runs.
+    pub staying: Vec<Goroutine>,
     /// How many were not read.
     pub unread: u64,
+}
+
+impl Census {
+    /// How many have not run for the minimum age.
+    #[must_use]
+    pub fn long_count(&self) -> u64 {
+        self.blocked.iter().map(|group| group.long_count).sum()
+    }
 }
 
 /// The goroutines of a process that were seen to wait.
@@ -123,6 +137,10 @@ impl Blocked {
                     stack: self.intern(read_stack(goroutine)),
                 });
                 is_long = known.is_some() && now_ns.saturating_sub(seen.since_ns) >= min_age_ns;
+                let is_first = goroutine.created_pc == 0;
+                if is_long && !is_first && census.staying.len() < STAYING_MAX {
+                    census.staying.push(*goroutine);
+                }
                 if self.seen.len() < FOLLOWED_MAX {
                     self.seen.insert(goroutine.id, seen);
                 }

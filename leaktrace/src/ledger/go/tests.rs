@@ -267,3 +267,22 @@ fn samples_stand_for_others() {
     told.sweep(0, 1, 64, &[]);
     assert_eq!(told.live(1), (0, 0));
 }
+
+/// A block is found by any address inside of it, across pages, and by none beside it.
+#[test]
+fn blocks_are_found_by_addresses_inside() {
+    let mut told = Told::default();
+    told.alloc(64, 48, 1, SECOND)
+        .alloc(8_192, 20_480, 2, SECOND)
+        .alloc(28_672, 32, 3, SECOND);
+    let process = told.ledger.get(told.ledger.key(7).unwrap()).unwrap();
+    let find = |address: u64| process.go_block_at(HEAP + address);
+    let at = |address: u64| find(address).map(|it| (it.address - HEAP, it.size_bytes));
+    assert_eq!((at(63), at(112), at(28_704)), (None, None, None));
+    assert_eq!((at(64), at(111)), (Some((64, 48)), Some((64, 48))));
+    // In the second page behind its beginning.
+    assert_eq!(at(8_192 + 20_000), Some((8_192, 20_480)));
+    assert_eq!(at(28_680), Some((28_672, 32)));
+    let found = find(64).unwrap();
+    assert_eq!((found.counts_as, found.counts_as_bytes), (1, 48));
+}

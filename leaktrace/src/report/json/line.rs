@@ -110,6 +110,8 @@ pub(super) struct Executable<'a> {
 pub(super) struct Go<'a> {
     pub version: Cow<'a, str>,
     pub gc_cycles: Integer,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile_bytes: Option<Integer>,
 }
 
 #[derive(Serialize)]

@@ -21,6 +21,7 @@ pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Proces
         go: from.go.as_ref().map(|go| Go {
             version: cuts.text("go.version", &go.version, longest::WORD),
             gc_cycles: Integer(go.gc_cycles),
+            profile_bytes: go.profile_bytes.map(Integer),
         }),
         collected: from.go.as_ref().map(|go| Collected::from(&go.collected)),
         allocators: Vec::new(),

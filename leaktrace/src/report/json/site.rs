@@ -112,6 +112,11 @@ pub(super) fn stack<'a>(cuts: &mut Cuts, from: &'a model::Site, room: usize) -> 
     })
 }
 
+/// One frame where there are several stacks in a line.
+pub(super) fn brief_frame<'a>(cuts: &mut Cuts, from: &'a model::Frame) -> Frame<'a> {
+    frame(cuts, from, Detail::Shorter)
+}
+
 fn frame<'a>(cuts: &mut Cuts, from: &'a model::Frame, detail: Detail) -> Frame<'a> {
     let path = match detail {
         Detail::Whole => longest::PATH,

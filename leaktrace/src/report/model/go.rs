@@ -8,6 +8,8 @@ pub struct Go {
     pub version: String,
     /// Collections that have begun since the trace did.
     pub gc_cycles: u64,
+    /// How many bytes the samples of its own memory profile are apart, where its figures come from that.
+    pub profile_bytes: Option<u64>,
     /// What they have said of its objects.
     pub collected: Collected,
 }

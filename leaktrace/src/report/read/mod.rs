@@ -187,6 +187,7 @@ impl Reader {
                 Ok(items)
             }
             Some("process") => self.process(host, &envelope, parse(bytes)?),
+            Some("goroutines") => self.goroutines(host, &envelope, parse(bytes)?),
             Some("site") => self.site(host, &envelope, parse(bytes)?),
             Some("loss") => {
                 let loss: Loss = parse(bytes)?;
@@ -231,6 +232,26 @@ impl Reader {
             None => {
                 let pid = identity.pid;
                 let what = format!("a site of pid {pid}, whose own line is not before it");
+                return Err(Why::Wrong(what));
+            }
+        }
+        Ok(items)
+    }
+
+    fn goroutines(
+        &mut self,
+        host: Host,
+        envelope: &Envelope,
+        line: wire::GoroutinesLine,
+    ) -> Result<Vec<Item>, Why> {
+        let (identity, goroutines) = line.into_model();
+        let (items, report) = self.report(host, envelope)?;
+        let mut processes = report.processes.iter_mut().rev();
+        match processes.find(|process| process.identity == identity) {
+            Some(process) => process.goroutines = Some(goroutines),
+            None => {
+                let pid = identity.pid;
+                let what = format!("goroutines of pid {pid}, whose own line is not before it");
                 return Err(Why::Wrong(what));
             }
         }

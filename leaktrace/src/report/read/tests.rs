@@ -4,7 +4,7 @@
 use super::{Item, LINE_BYTES_MAX, ReadError, Reader};
 use crate::report::{
     json::JsonStream,
-    model::{Host, Report},
+    model::{BlockedGoroutines, CreatedGoroutines, Goroutines, Host, Report},
     samples::{self, Random},
 };
 
@@ -285,4 +285,39 @@ fn any_bytes_are_survived() {
             matches!(reader.line(text.lines().next().unwrap().as_bytes()), Ok(items) if items.len() == 1)
         );
     }
+}
+
+/// Goroutines come back with their process.
+#[test]
+fn goroutines_come_back() {
+    let mut report = samples::rich();
+    let frame = report.processes[0].sites[0].stack[0].clone();
+    let states = [("waiting", 101), ("running", 1)];
+    report.processes[0].goroutines = Some(Goroutines {
+        count: 102,
+        blocked_count: 100,
+        states: states.into_iter().collect(),
+        created: vec![CreatedGoroutines {
+            count: 100,
+            blocked_count: 99,
+            created_by: Some(frame.clone()),
+            function: Some("main.send".to_owned()),
+        }],
+        blocked: vec![BlockedGoroutines {
+            count: 100,
+            blocked_count: 99,
+            state: "waiting".to_owned(),
+            wait_reason: Some("chan send".to_owned()),
+            age: std::time::Duration::from_millis(12_500),
+            created_by: None,
+            stack: vec![frame],
+        }],
+        ..Goroutines::default()
+    });
+    report.processes[1].goroutines = Some(Goroutines {
+        unavailable: Some("its memory could not be read".to_owned()),
+        ..Goroutines::default()
+    });
+    let told = reports(read(&run(&report)).unwrap());
+    assert_eq!(told, [carried(report)]);
 }

@@ -1,6 +1,7 @@
 //! Owns the lines of a stream as they are read, and what they are in the model.
 //! Must not know the order of lines.
 
+mod goroutines;
 mod place;
 mod process;
 mod site;
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-pub(super) use self::{process::ProcessLine, site::SiteLine};
+pub(super) use self::{goroutines::GoroutinesLine, process::ProcessLine, site::SiteLine};
 use super::{duration, name::lasting};
 use crate::report::model::{
     AccuracyKind, Collected, Counts, Coverage, End, Host, ProcessIdentity, Runtime, Start, Verdict,

@@ -169,6 +169,31 @@ impl Random {
         }
     }
 
+    fn goroutines(&mut self) -> Goroutines {
+        Goroutines {
+            count: self.number(),
+            blocked_count: self.number(),
+            states: self.map(Self::number),
+            unread_count: self.number(),
+            created: self.list(12, |r| CreatedGoroutines {
+                count: r.number(),
+                blocked_count: r.number(),
+                created_by: r.maybe(Self::frame),
+                function: r.maybe(Self::text),
+            }),
+            blocked: self.list(12, |r| BlockedGoroutines {
+                count: r.number(),
+                blocked_count: r.number(),
+                state: r.text(),
+                wait_reason: r.maybe(Self::text),
+                age: Duration::from_millis(r.number()),
+                created_by: r.maybe(Self::frame),
+                stack: r.list(8, Self::frame),
+            }),
+            unavailable: self.maybe(Self::text),
+        }
+    }
+
     fn allocator(&mut self) -> Allocator {
         Allocator {
             name: self.text(),
@@ -214,6 +239,7 @@ impl Random {
                 node: r.maybe(Self::text),
             }),
             go: None,
+            goroutines: self.maybe(Self::goroutines),
             runtime: if self.below(2) == 0 {
                 Runtime::Native
             } else {

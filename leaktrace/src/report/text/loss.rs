@@ -63,7 +63,13 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 33] = [
+const WORDINGS: [Wording; 34] = [
+    wording(
+        "goroutine_looks_failed",
+        "goroutine look",
+        "failed",
+        Effect::None,
+    ),
     wording(
         "allocations_lost",
         "allocation",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::fit::{Cut, cells};
 use super::page::{Page, Span, Tone};
-use super::{loss, site};
+use super::{goroutines, loss, site};
 use crate::report::model::{
     AccuracyKind, Counts, Coverage, Process, Report, Runtime, Site, Verdict,
 };
@@ -56,6 +56,9 @@ pub(super) fn write(page: &mut Page<'_>, report: &Report, process: &Process) {
     identity(page, process);
     trust(page, process);
     suppressed(page, process);
+    if let Some(told) = &process.goroutines {
+        goroutines::write(page, report, told);
+    }
     let held = Held::of(process);
     // Sites without a share in what is held would only be noise.
     if held.count == 0 || !process.has_figures() {
@@ -220,6 +223,10 @@ fn go_words(process: &Process, page: &Page<'_>) -> String {
         0 => "no collection yet".to_owned(),
         1 => "1 collection".to_owned(),
         count => format!("{count} collections"),
+    };
+    let collections = match go.profile_bytes {
+        Some(_) => format!("{collections}, from its own memory profile"),
+        None => collections,
     };
     let open = go.collected.not_yet_collected_bytes;
     if open == 0 {

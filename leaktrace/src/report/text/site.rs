@@ -48,7 +48,23 @@ pub(super) fn write(page: &mut Page<'_>, process: &Process, rank: usize, site: &
         figures(page, process, site, held),
     );
     reasons(page, process, site);
+    holders(page, site);
     stack(page, site);
+}
+
+/// Whether goroutines that stay blocked hold what it made.
+fn holders(page: &mut Page<'_>, site: &Site) {
+    let figure = |name| site.evidence.get(name).map_or(0, |it| *it as u64);
+    let count = figure("blocked_goroutines");
+    if count == 0 {
+        return;
+    }
+    let goroutines = page.counted(count, "goroutine");
+    let verb = if count == 1 { "stays" } else { "stay" };
+    let objects = page.counted(figure("blocked_goroutines_hold_count"), "object");
+    let bytes = units::bytes(figure("blocked_goroutines_hold_bytes"));
+    let text = format!("{objects} ({bytes}) held by {goroutines} that {verb} blocked");
+    page.prose(STACK_AT, STACK_AT + 2, Tone::Warning, &text);
 }
 
 /// The figures behind the verdict, where it says more than that it is early.

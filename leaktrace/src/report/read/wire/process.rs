@@ -72,6 +72,7 @@ struct GoPart {
     version: String,
     #[serde(default)]
     gc_cycles: u64,
+    profile_bytes: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -149,8 +150,11 @@ impl ProcessLine {
             go: self.go.map(|from| Go {
                 version: from.version,
                 gc_cycles: from.gc_cycles,
+                profile_bytes: from.profile_bytes,
                 collected,
             }),
+            // They come in a line of their own.
+            goroutines: None,
             allocators: self.allocators.into_iter().map(Into::into).collect(),
             coverage: self.coverage.into(),
             coverage_reason: self.coverage_reason,

@@ -66,7 +66,7 @@ impl From<CoursePart> for Course {
 }
 
 #[derive(Deserialize)]
-struct FramePart {
+pub(super) struct FramePart {
     function: Option<String>,
     file: Option<String>,
     line: Option<u32>,

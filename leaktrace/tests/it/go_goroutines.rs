@@ -1,0 +1,107 @@
+//! Owns the proof that reports tell of goroutines that stay blocked, and which sites' objects they hold.
+//! Must not know how the agent sees it.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::harness::{
+    agent::Agent,
+    golang::{self, Link},
+    kernel,
+    workload::Workload,
+};
+
+/// The text of the service.
+const SERVICE: &str = include_str!("../workloads/go/leaks.go");
+
+/// Goroutines that it leaves behind in a phase.
+const BLOCKED: u64 = 200;
+
+/// The line of the service that has this in it.
+fn line_of(text: &str) -> u64 {
+    let mut lines = (1..).zip(SERVICE.lines());
+    lines.find(|(_, line)| line.contains(text)).expect(text).0
+}
+
+/// The group of those that wait to be heard.
+fn senders(line: &Value) -> Option<&Value> {
+    let groups = line["blocked"].as_array()?;
+    groups.iter().find(|group| {
+        let frames = group["stack"].as_array().unwrap();
+        let mut functions = frames.iter().filter_map(|it| it["function"].as_str());
+        functions.any(|it| it == "main.(*service).query")
+    })
+}
+
+/// Senders that nobody hears are counted, with where they are and who made them, since when they have been
+/// blocked, and so that the site whose objects they hold says so; one whose objects they do not hold does not.
+#[test]
+fn blocked_senders_are_told_and_what_they_hold() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    for (version, link) in [("1.22.10", Link::StrippedPie), ("1.27.3", Link::Stripped)] {
+        let program = golang::program(version, "leaks", link);
+        let mut workload = Workload::run(&mut Command::new(program));
+        let pid = workload.pid();
+        let mut agent = Agent::trace(&["--pid", &workload.pid_text(), "--interval", "1s"]);
+        workload.talk.phase();
+        // The first look that finds them does not know how long they have been there.
+        agent.await_goroutines(pid, |line| {
+            senders(line).is_some_and(|group| group["blocked_count"] == BLOCKED)
+        });
+        let stream = agent.interrupt();
+        let lines = stream.lines.iter();
+        let mut of_it = lines.filter(|it| it["type"] == "goroutines");
+        let line = of_it.next_back().unwrap();
+        assert!(line["count"].as_u64() > Some(BLOCKED), "{line:#}");
+        assert!(
+            line["states"]["waiting"].as_u64() >= Some(BLOCKED),
+            "{line:#}"
+        );
+        let group = senders(line).unwrap();
+        assert_eq!(group["count"], BLOCKED, "{group:#}");
+        assert_eq!(group["state"], "waiting");
+        assert_eq!(group["wait_reason"], "chan send");
+        assert!(group["age_seconds"].as_f64() > Some(0.0));
+        let by = &group["created_by"];
+        assert_eq!(by["function"], "main.(*service).serve", "{by:#}");
+        assert_eq!(by["line"], line_of("go s.query(make(chan []byte))"));
+        let created = line["created"].as_array().unwrap();
+        let made = created
+            .iter()
+            .find(|it| it["created_by"]["line"] == by["line"]);
+        assert_eq!(made.unwrap()["count"], BLOCKED, "{created:#?}");
+
+        let process = stream.process(pid);
+        let at = |text: &str| {
+            let number = line_of(text);
+            let sites = process.sites.iter();
+            sites.filter(move |site| site["stack"][0]["line"] == number)
+        };
+        let held = |site: &Value, name: &str| {
+            // Evidence is told in floats, also where it counts.
+            site["evidence"][name].as_f64().map_or(0, |it| it as u64)
+        };
+        let answers = at("// LEAK: blocked senders");
+        let answer = answers.max_by_key(|site| site["live_count"].as_u64());
+        let answer = answer.expect("the site of the answers is listed");
+        // Others may have left an address on their stacks that they have done with.
+        let holders = held(answer, "blocked_goroutines");
+        assert!((BLOCKED..BLOCKED + 50).contains(&holders), "{answer:#}");
+        assert_eq!(held(answer, "blocked_goroutines_hold_count"), BLOCKED);
+        assert_eq!(
+            held(answer, "blocked_goroutines_hold_bytes"),
+            BLOCKED * 2048
+        );
+        for site in at("// LEAK: a map that only grows") {
+            assert_eq!(held(site, "blocked_goroutines"), 0, "{site:#}");
+        }
+        workload.finish();
+    }
+}
