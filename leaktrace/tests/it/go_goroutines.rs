@@ -91,14 +91,13 @@ fn blocked_senders_are_told_and_what_they_hold() {
         let answers = at("// LEAK: blocked senders");
         let answer = answers.max_by_key(|site| site["live_count"].as_u64());
         let answer = answer.expect("the site of the answers is listed");
-        // Others may have left an address on their stacks that they have done with.
-        let holders = held(answer, "blocked_goroutines");
-        assert!((BLOCKED..BLOCKED + 50).contains(&holders), "{answer:#}");
-        assert_eq!(held(answer, "blocked_goroutines_hold_count"), BLOCKED);
-        assert_eq!(
-            held(answer, "blocked_goroutines_hold_bytes"),
-            BLOCKED * 2048
-        );
+        // Addresses are left on other stacks too by what is done with them: where many have one, it counts as shared.
+        let nearly_all = BLOCKED - 10..BLOCKED + 50;
+        for name in ["blocked_goroutines", "blocked_goroutines_hold_count"] {
+            assert!(nearly_all.contains(&held(answer, name)), "{answer:#}");
+        }
+        let count = held(answer, "blocked_goroutines_hold_count");
+        assert_eq!(held(answer, "blocked_goroutines_hold_bytes"), count * 2048);
         for site in at("// LEAK: a map that only grows") {
             assert_eq!(held(site, "blocked_goroutines"), 0, "{site:#}");
         }
