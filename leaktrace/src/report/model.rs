@@ -1,6 +1,7 @@
 //! Owns the report as every sink sees it: plain values, complete, already symbolized.
 //! Must not know the kernel, files, clocks or how any of the figures came about.
 
+mod cost;
 mod course;
 mod go;
 mod goroutines;
@@ -10,6 +11,7 @@ mod k8s;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use self::cost::Overhead;
 pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
 pub use self::goroutines::{BlockedGoroutines, CreatedGoroutines, Goroutines};
@@ -266,22 +268,6 @@ pub struct Site {
     pub stack: Vec<Frame>,
     /// Why the stack ends early, where it does.
     pub stack_truncated: Option<String>,
-}
-
-/// What tracing costs the process.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Overhead {
-    /// Traps a second since the last report.
-    pub hits_per_second: f64,
-    /// CPU nanoseconds a trap, where it was calibrated on this host.
-    pub ns_per_hit: Option<f64>,
-}
-
-impl Overhead {
-    /// The share of one CPU that the traps take, where their cost is known.
-    pub fn cpu_fraction(&self) -> Option<f64> {
-        self.ns_per_hit.map(|ns| self.hits_per_second * ns / 1e9)
-    }
 }
 
 /// How a process ended.
