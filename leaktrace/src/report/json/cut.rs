@@ -61,9 +61,20 @@ impl Cuts {
         max: usize,
         make: impl Fn(&mut Cuts, &'a T) -> L,
     ) -> Vec<L> {
+        self.list_of(field, entries, (max, 1), make)
+    }
+
+    /// The same, with so many entries of the beginning for each of the end.
+    pub fn list_of<'a, T, L: Serialize>(
+        &mut self,
+        field: &'static str,
+        entries: &'a [T],
+        (max, fronts): (usize, usize),
+        make: impl Fn(&mut Cuts, &'a T) -> L,
+    ) -> Vec<L> {
         let len = |entry| encoded_len(&make(&mut Cuts::default(), entry)) + 1;
         let lens: Vec<usize> = entries.iter().map(len).collect();
-        let (head, tail) = ends(&lens, max);
+        let (head, tail) = ends(&lens, max, fronts);
         self.note(field, entries.len() - head - tail);
         let kept = entries[..head]
             .iter()
@@ -130,15 +141,16 @@ fn halves(text: &str, max: usize) -> Option<(&str, &str)> {
     Some((&text[..head], &text[tail..]))
 }
 
-/// How many entries to keep at either end, taking from both in turn, so that
-/// their lengths sum to no more than `max`.
-fn ends(lens: &[usize], max: usize) -> (usize, usize) {
+/// How many entries to keep at either end, taking `fronts` from the beginning
+/// and then one from the end, so that their lengths sum to no more than `max`.
+fn ends(lens: &[usize], max: usize, fronts: usize) -> (usize, usize) {
     if lens.iter().sum::<usize>() <= max {
         return (lens.len(), 0);
     }
     let (mut head, mut tail, mut used) = (0, 0, 0);
     loop {
-        let next = if head <= tail {
+        let is_front = head < fronts * (tail + 1);
+        let next = if is_front {
             lens[head]
         } else {
             lens[lens.len() - 1 - tail]
@@ -148,7 +160,7 @@ fn ends(lens: &[usize], max: usize) -> (usize, usize) {
             return (head, tail);
         }
         used += next;
-        if head <= tail { head += 1 } else { tail += 1 }
+        if is_front { head += 1 } else { tail += 1 }
     }
 }
 
@@ -177,12 +189,16 @@ mod tests {
     /// A cut list keeps both ends and never exceeds its share.
     #[test]
     fn lists_are_cut_in_the_middle() {
-        let check = |lens: &[usize], max, want| assert_eq!(ends(lens, max), want);
+        let check = |lens: &[usize], max, want| assert_eq!(ends(lens, max, 1), want);
         check(&[1, 1, 1], 3, (3, 0));
         check(&[1, 1, 1], 2, (1, 1));
         check(&[1, 1, 9, 1, 1], 5, (2, 2));
         check(&[9, 1], 5, (0, 0));
         check(&[1, 9], 5, (1, 0));
         check(&[], 0, (0, 0));
+        // As the schema tells: a quarter of what is kept is of the end.
+        for kept in 0..40 {
+            assert_eq!(ends(&[1; 50], kept, 3), (kept - kept / 4, kept / 4));
+        }
     }
 }

@@ -14,6 +14,10 @@ use crate::report::model;
 /// digit rarely move the cut of a long stack from one report to the next.
 const STACK_STEP_BYTES: usize = 512;
 
+/// Of a stack that is cut, so many inner frames are told for each outer one: what leaks is made near the
+/// inner end, and the outer is the same in most stacks of a program.
+const FRONTS: usize = 3;
+
 /// All of the line but its stack, which takes the room that is left.
 pub(super) fn body<'a>(
     cuts: &mut Cuts,
@@ -107,7 +111,7 @@ pub(super) fn stack<'a>(cuts: &mut Cuts, from: &'a model::Site, room: usize) -> 
         .into_iter()
         .find(|detail| len(*detail) <= room)
         .unwrap_or(Detail::Shared);
-    cuts.list("stack", &from.stack, room, |cuts, from| {
+    cuts.list_of("stack", &from.stack, (room, FRONTS), |cuts, from| {
         frame(cuts, from, detail)
     })
 }

@@ -106,8 +106,8 @@ impl SiteLine {
         share(&mut stack);
         restore_shared(&mut stack);
         if self.truncated.stack > 0 {
-            // The inner part has as many frames as the outer or one more.
-            let at = stack.len().div_ceil(2);
+            // A quarter of what is told is of the outer end.
+            let at = stack.len() - stack.len() / 4;
             stack.insert(at, left_out(self.truncated.stack));
         }
         let evidence = self.evidence.iter();
