@@ -179,6 +179,9 @@ fn one_that_containers_share() {
         "0s",
         "--top",
         "40",
+        // Others may allocate without pause, such as a compiler beside the tests.
+        "--ring-size",
+        "256MiB",
     ];
     let mut agent = Agent::spawn(&options);
     agent.await_stderr("leaktrace: tracing ");
