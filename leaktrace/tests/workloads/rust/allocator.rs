@@ -26,31 +26,38 @@ mod jemalloc {
 struct Chosen;
 
 /// As `tikv-jemallocator` calls it.
+// SAFETY: jemalloc's blocks are as large and as aligned as asked for, until they are given back; jemalloc keeps that.
 #[cfg(jemalloc)]
 unsafe impl GlobalAlloc for Chosen {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let flags = layout.align().trailing_zeros() as i32;
+        // SAFETY: the size is not zero, as callers of `GlobalAlloc` promise.
         unsafe { jemalloc::_rjem_mallocx(layout.size(), flags) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let flags = layout.align().trailing_zeros() as i32;
+        // SAFETY: the block came from `alloc` with this layout, as callers of `GlobalAlloc` promise.
         unsafe { jemalloc::_rjem_sdallocx(block, layout.size(), flags) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let flags = layout.align().trailing_zeros() as i32;
+        // SAFETY: as for `dealloc`, and the new size is not zero.
         unsafe { jemalloc::_rjem_rallocx(block, size, flags) }
     }
 }
 
+// SAFETY: it is the system's allocator, which is one.
 #[cfg(not(jemalloc))]
 unsafe impl GlobalAlloc for Chosen {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are passed on.
         unsafe { std::alloc::System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
         unsafe { std::alloc::System.dealloc(block, layout) }
     }
 }
