@@ -129,14 +129,13 @@ impl<'d> Elf<'d> {
         })
     }
 
-    /// Where a section begins in the file, if that is told.
-    #[must_use]
-    pub fn section_offset(&self, name: &str) -> Option<usize> {
-        let (_, section) = self
-            .sections
-            .as_ref()?
-            .section_by_name(LE, name.as_bytes())?;
-        usize::try_from(section.sh_offset(LE)).ok()
+    /// Each section's name and where it begins in the file; none where the headers are stripped.
+    pub fn sections(&self) -> impl Iterator<Item = (&'d [u8], u64)> {
+        let table = self.sections.iter();
+        table.flat_map(|table| {
+            let name = |it| table.section_name(LE, it).unwrap_or_default();
+            table.iter().map(move |it| (name(it), it.sh_offset(LE)))
+        })
     }
 
     /// The GNU build id, read from the notes that are loaded, which `strip` keeps.

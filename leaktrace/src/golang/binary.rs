@@ -44,7 +44,15 @@ pub struct ModuleFacts {
 
 /// Where Go's own linker puts the function table, unless a system's linker or `strip` had a say; to look there
 /// first saves going through all of a large file.
-const TABLE_SECTIONS: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+const TABLE_SECTIONS: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
+
+/// Whether a section is one that Go's linker makes, whoever else had a say: a large program without any need not be
+/// gone through.
+fn is_of_go(section: &[u8]) -> bool {
+    TABLE_SECTIONS.contains(&section)
+        || section.windows(4).any(|it| it == b".go.")
+        || section.starts_with(b".gosymtab")
+}
 
 /// A Go program.
 pub struct GoBinary<'d> {
@@ -65,8 +73,13 @@ impl<'d> GoBinary<'d> {
     pub fn parse(bytes: &'d [u8]) -> Result<Self, GoError> {
         let elf = Elf::parse(bytes).map_err(GoError::NotElf)?;
         // First the cheap question, because most programs are not Go's.
-        let sections = TABLE_SECTIONS.iter();
-        let stated = sections.filter_map(|name| elf.section_offset(name)).next();
+        if elf.sections().nth(1).is_some() && !elf.sections().any(|(name, _)| is_of_go(name)) {
+            return Err(GoError::NotGo);
+        }
+        let stated = elf
+            .sections()
+            .find(|(name, _)| TABLE_SECTIONS.contains(name))
+            .and_then(|(_, offset)| usize::try_from(offset).ok());
         let near = |start: usize| Some(start + table::find_header(bytes.get(start..)?)?);
         let at = stated
             .and_then(near)
