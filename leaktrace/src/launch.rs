@@ -6,7 +6,7 @@
 //! the agent has reached it. ptrace does that: one thread seizes the command
 //! and, with it, everything that it starts; a new process stops before its
 //! first instruction and is let go when the agent has answered its
-//! [`Event::Born`], or after [`ANSWER_DEADLINE`], counted, so that a stuck
+//! [`Event::Born`], or after [`ANSWER_DEADLINE`], noted, so that a stuck
 //! agent never hangs the program. A program that was executed is held likewise
 //! when it and its libraries are mapped ([`Event::Entered`]). New threads are
 //! let go at once, and every other stop is passed on as if nobody looked. What
@@ -27,15 +27,12 @@ mod task;
 mod tracer;
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     os::fd::AsRawFd as _,
     process::ExitStatus,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc as blocking,
-    },
+    sync::{Arc, Mutex, PoisonError, mpsc as blocking},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -45,10 +42,11 @@ use nix::{errno::Errno, sys::signal::Signal};
 use tokio::sync::mpsc;
 
 use child::Program;
-use tracer::{Request, Tracer};
+use tracer::{Answers, Request, Tracer};
 
-/// How long a new process waits for the agent.
-pub const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a new process waits for the agent: longer than it takes to go through the largest programs, whose
+/// hundreds of megabytes may have to come from a slow disk first.
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Events that the agent has not taken yet; beyond that, children are let go.
 const EVENT_CAPACITY: usize = 1024;
@@ -94,27 +92,50 @@ pub struct Launch {
     requests: mpsc::UnboundedSender<Request>,
     events: mpsc::Receiver<Event>,
     follows_children: bool,
-    overdue: Arc<AtomicU64>,
+    overdue: Overdue,
     thread: JoinHandle<()>,
+}
+
+/// Which processes were let go without an answer, until the agent asks; never more than there are pids.
+#[derive(Clone, Debug, Default)]
+struct Overdue(Arc<Mutex<BTreeSet<u32>>>);
+
+impl Overdue {
+    fn note(&self, pid: u32) {
+        let mut pids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pids.insert(pid);
+    }
+
+    fn take(&self) -> BTreeSet<u32> {
+        let mut pids = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *pids)
+    }
 }
 
 impl Launch {
     /// Makes the command's process, which waits before it executes anything.
     pub fn spawn(command: &[OsString]) -> Result<Self> {
+        Self::spawn_with(command, ANSWER_DEADLINE)
+    }
+
+    fn spawn_with(command: &[OsString], deadline: Duration) -> Result<Self> {
         let program = Program::new(command)?;
         let name = program.name();
         let (go_read, go) = io::pipe().context("failed to make a pipe")?;
         let (failure, failure_write) = io::pipe().context("failed to make a pipe")?;
         let (request_sender, requests) = mpsc::unbounded_channel();
         let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
-        let overdue = Arc::new(AtomicU64::new(0));
+        let overdue = Overdue::default();
         let (ready_sender, ready) = blocking::channel();
 
         // ptrace belongs to a thread: fork, attach and wait must be the same one's.
-        let counter = Arc::clone(&overdue);
+        let answers = Answers {
+            deadline,
+            overdue: overdue.clone(),
+        };
         let agents_end = go.as_raw_fd();
         let run = move || {
-            let begun = Tracer::begin(event_sender, counter, || {
+            let begun = Tracer::begin(event_sender, answers, || {
                 child::fork(&program, go_read, failure_write, agents_end)
             });
             match begun {
@@ -206,9 +227,10 @@ impl Launch {
         self.signal(Signal::SIGKILL);
     }
 
-    /// How many processes were let go without an answer.
-    pub fn overdue_count(&self) -> u64 {
-        self.overdue.load(Ordering::Relaxed)
+    /// Which processes were let go without an answer since this was asked last: they ran before the agent
+    /// was done with them.
+    pub fn take_overdue(&self) -> BTreeSet<u32> {
+        self.overdue.take()
     }
 
     /// Lets everything run on untraced, those that wait for an answer as well.

@@ -241,6 +241,9 @@ impl Run {
         };
         if let Some(launch) = &self.launch {
             launch.resume(pid);
+            for pid in launch.take_overdue() {
+                self.tracer.mark_late(pid);
+            }
         }
         Ok(false)
     }

@@ -15,6 +15,9 @@ use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long those tests wait for an answer that do not give one.
+const IMPATIENT: Duration = Duration::from_millis(300);
+
 /// A directory that goes with the test.
 struct Scratch(PathBuf);
 
@@ -62,7 +65,7 @@ struct Seen {
     status: ExitStatus,
     births: Vec<(u32, u32, bool)>,
     images: Vec<u32>,
-    overdue: u64,
+    overdue: usize,
 }
 
 impl Seen {
@@ -119,7 +122,7 @@ fn follow(command: &[&str]) -> Seen {
         status: status.unwrap(),
         births,
         images,
-        overdue: launch.overdue_count(),
+        overdue: launch.take_overdue().len(),
     }
 }
 
@@ -416,18 +419,18 @@ fn held_back_until_started() {
     assert!(!Path::new(&out).exists());
 }
 
-/// An agent that does not answer delays a child by the deadline, and is counted.
+/// An agent that does not answer delays a child by the deadline, and is told of it.
 #[test]
 fn unanswered_births() {
     let begun = Instant::now();
-    let mut launch = Launch::spawn(&words(&["sh", "-c", "(exit 3)"])).unwrap();
+    let mut launch = Launch::spawn_with(&words(&["sh", "-c", "(exit 3)"]), IMPATIENT).unwrap();
     launch.start().unwrap();
     assert!(matches!(next(&mut launch), Some(Event::Born { .. })));
     let Some(Event::Exited { status, .. }) = next(&mut launch) else {
         panic!("the exit is reported");
     };
-    assert_eq!((status.code(), launch.overdue_count()), (Some(3), 1));
-    assert!(begun.elapsed() >= ANSWER_DEADLINE);
+    assert_eq!((status.code(), launch.take_overdue().len()), (Some(3), 1));
+    assert!(begun.elapsed() >= IMPATIENT);
 }
 
 /// A child that is killed while it is held takes nothing with it.
@@ -448,7 +451,7 @@ fn killed_while_held() {
     let Some(Event::Exited { status, .. }) = next(&mut launch) else {
         panic!("the exit is reported");
     };
-    assert_eq!((status.code(), launch.overdue_count()), (Some(137), 0));
+    assert_eq!((status.code(), launch.take_overdue().len()), (Some(137), 0));
     launch.resume(pid);
 }
 
@@ -498,7 +501,7 @@ fn images() {
     let Some(Event::Exited { status, .. }) = next_of_all(&mut launch) else {
         panic!("the exit is reported");
     };
-    assert_eq!((status.code(), launch.overdue_count()), (Some(47), 0));
+    assert_eq!((status.code(), launch.take_overdue().len()), (Some(47), 0));
     assert!(Path::new(&out).exists());
 }
 
@@ -596,15 +599,15 @@ fn signals_to_images() {
 #[test]
 fn unanswered_images() {
     let begun = Instant::now();
-    let mut launch = Launch::spawn(&words(&["sh", "-c", "exit 51"])).unwrap();
+    let mut launch = Launch::spawn_with(&words(&["sh", "-c", "exit 51"]), IMPATIENT).unwrap();
     launch.start().unwrap();
     let event = next_of_all(&mut launch);
     assert!(matches!(event, Some(Event::Entered { .. })));
     let Some(Event::Exited { status, .. }) = next_of_all(&mut launch) else {
         panic!("the exit is reported");
     };
-    assert_eq!((status.code(), launch.overdue_count()), (Some(51), 1));
-    assert!(begun.elapsed() >= ANSWER_DEADLINE);
+    assert_eq!((status.code(), launch.take_overdue().len()), (Some(51), 1));
+    assert!(begun.elapsed() >= IMPATIENT);
 
     let scratch = Scratch::new("detached-image");
     let out = scratch.path("out");

@@ -2,14 +2,7 @@
 //! Must not know what the agent does with a process that is held.
 
 use std::{
-    collections::HashMap,
-    io,
-    os::unix::process::ExitStatusExt as _,
-    process::ExitStatus,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::HashMap, io, os::unix::process::ExitStatusExt as _, process::ExitStatus,
     time::Duration,
 };
 
@@ -29,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    ANSWER_DEADLINE, Event,
+    Event, Overdue,
     loading::{Image, Loading},
     ptrace::{self, Change},
     task::TaskStatus,
@@ -53,6 +46,13 @@ pub(super) enum Request {
     Resume(u32),
     /// Send a signal to the command.
     Signal(Signal),
+}
+
+/// How long the agent may take for an answer, and who did not get one in time.
+#[derive(Debug)]
+pub(super) struct Answers {
+    pub(super) deadline: Duration,
+    pub(super) overdue: Overdue,
 }
 
 /// How a process came to be.
@@ -79,7 +79,7 @@ pub(super) struct Tracer {
     /// Between an exec and the new program's own code.
     loading: HashMap<Pid, Loading>,
     events: Sender<Event>,
-    overdue: Arc<AtomicU64>,
+    answers: Answers,
     child_signals: SignalStream,
     ended: bool,
 }
@@ -89,7 +89,7 @@ impl Tracer {
     /// must be the one that runs.
     pub(super) fn begin(
         events: Sender<Event>,
-        overdue: Arc<AtomicU64>,
+        answers: Answers,
         fork: impl FnOnce() -> nix::Result<Pid>,
     ) -> io::Result<(Self, Runtime)> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -115,7 +115,7 @@ impl Tracer {
             held: HashMap::new(),
             loading: HashMap::new(),
             events,
-            overdue,
+            answers,
             child_signals,
             ended: false,
         };
@@ -309,13 +309,16 @@ impl Tracer {
             Err(TrySendError::Full(event))
         };
         match sent {
-            Ok(()) => drop(self.held.insert(pid, Instant::now() + ANSWER_DEADLINE)),
+            Ok(()) => drop(
+                self.held
+                    .insert(pid, Instant::now() + self.answers.deadline),
+            ),
             Err(_) => self.let_go_unanswered(pid),
         }
     }
 
     fn let_go_unanswered(&self, pid: Pid) {
-        self.overdue.fetch_add(1, Ordering::Relaxed);
+        self.answers.overdue.note(pid.as_raw().cast_unsigned());
         self.go_on(pid, 0);
     }
 

@@ -284,7 +284,8 @@ impl Tracer {
         }
     }
 
-    pub(super) fn mark_late(&mut self, tgid: u32) {
+    /// Says of a process that its probes were in place only after it had begun.
+    pub fn mark_late(&mut self, tgid: u32) {
         if let Some(key) = self.ledger.key(tgid) {
             self.context.roster.get_mut(key).is_attached_late = true;
         }
