@@ -70,6 +70,8 @@ mod longest {
     pub const BLOCKED_STACK: usize = 1536;
     /// How a site went over time.
     pub const COURSE: usize = 1536;
+    /// The same beside a stack that would not fit otherwise.
+    pub const COURSE_THINNED: usize = 384;
     /// All suppressions that hide something of one process.
     pub const SUPPRESSED: usize = 768;
 }

@@ -51,14 +51,15 @@ pub(super) fn body<'a>(
         verdict: from.verdict.word(),
         growth_bytes_per_second: from.growth_bytes_per_second.and_then(finite),
         evidence: cuts.map("evidence", evidence, longest::EVIDENCE),
-        course: from.course.as_ref().and_then(course),
+        course: course(from, longest::COURSE),
         stack: Vec::new(),
         stack_truncated: cuts.optional("stack_truncated", &from.stack_truncated, longest::REASON),
     }
 }
 
 /// The course, thinned until it leaves room for the stack: every point tells, and none is needed.
-fn course(from: &model::Course) -> Option<Course> {
+fn course(from: &model::Site, max: usize) -> Option<Course> {
+    let from = from.course.as_ref()?;
     let made = |one_in| {
         let thinned = from.thinned(one_in);
         Course {
@@ -70,9 +71,8 @@ fn course(from: &model::Course) -> Option<Course> {
             bytes: thinned.points().map(|(_, bytes)| Integer(bytes)).collect(),
         }
     };
-    let fits = |course: &Course| {
-        course.seconds.len() == course.bytes.len() && encoded_len(course) <= longest::COURSE
-    };
+    let fits =
+        |course: &Course| course.seconds.len() == course.bytes.len() && encoded_len(course) <= max;
     [1, 2, 3, 4, 6, 8, 16, 32, 64]
         .map(made)
         .into_iter()
@@ -89,27 +89,40 @@ enum Detail {
     Shared,
 }
 
-/// Adds the stack: with less of each frame, and then with frames of both ends only, where there is no room for all.
+/// Adds the stack: with less of each frame, then with less of the course, and then with frames of both ends only,
+/// where there is no room for all.
 pub(super) fn fill_stack<'a>(
     site: &mut Site<'a>,
     cuts: &mut Cuts,
     from: &'a model::Site,
-    room: usize,
+    mut room: usize,
 ) {
+    if stack_len(from, Detail::Shared) > stepped(room) {
+        let whole = encoded_len(&site.course);
+        site.course = course(from, longest::COURSE_THINNED);
+        room += whole.saturating_sub(encoded_len(&site.course));
+    }
     site.stack = stack(cuts, from, room);
+}
+
+/// So much of the room is used.
+const fn stepped(room: usize) -> usize {
+    room / STACK_STEP_BYTES * STACK_STEP_BYTES
+}
+
+/// How much room a whole stack takes.
+fn stack_len(of: &model::Site, detail: Detail) -> usize {
+    let frames = of.stack.iter();
+    let lens = frames.map(|it| encoded_len(&frame(&mut Cuts::default(), it, detail)) + 1);
+    lens.sum()
 }
 
 /// As much of both ends of a stack as there is room for.
 pub(super) fn stack<'a>(cuts: &mut Cuts, from: &'a model::Site, room: usize) -> Vec<Frame<'a>> {
-    let room = room / STACK_STEP_BYTES * STACK_STEP_BYTES;
-    let len = |detail| {
-        let frames = from.stack.iter();
-        let lens = frames.map(|it| encoded_len(&frame(&mut Cuts::default(), it, detail)) + 1);
-        lens.sum::<usize>()
-    };
+    let room = stepped(room);
     let detail = [Detail::Whole, Detail::Shorter]
         .into_iter()
-        .find(|detail| len(*detail) <= room)
+        .find(|detail| stack_len(from, *detail) <= room)
         .unwrap_or(Detail::Shared);
     cuts.list_of("stack", &from.stack, (room, FRONTS), |cuts, from| {
         frame(cuts, from, detail)

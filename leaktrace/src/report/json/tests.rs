@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{JsonStream, LINE_BYTES};
 use crate::report::diff::compare;
 use crate::report::escape::is_deceptive;
-use crate::report::model::{Frame, Report};
+use crate::report::model::{Course, Frame, Report};
 use crate::report::samples::{self, Random};
 use crate::report::snapshot::Snapshot;
 
@@ -156,6 +156,30 @@ fn cuts_are_told() {
     assert!(stack.len() > 20, "{}", stack.len());
     assert_eq!(stack[0]["address"], "0x0");
     assert_eq!(stack[stack.len() - 1]["address"], "0xc7");
+}
+
+/// A long course gives way to a long stack, whose frames tell whose leak it is.
+#[test]
+fn a_course_gives_way_to_a_stack() {
+    let mut report = samples::rich();
+    let site = &mut report.processes[0].sites[0];
+    site.stack = vec![site.stack[1].clone(); 200];
+    let told = |report: &Report| {
+        let lines = report_lines(report);
+        let site = lines.iter().find(|it| it["type"] == "site").unwrap();
+        let len = |list: &Value| list.as_array().map_or(0, Vec::len);
+        (len(&site["stack"]), len(&site["course"]["seconds"]))
+    };
+    site.course = None;
+    let (frames_without, _) = told(&report);
+    let mut course = Course::default();
+    for second in 0..100_000_u32 {
+        course.push(second.into(), 1_000_000 + u64::from(second));
+    }
+    report.processes[0].sites[0].course = Some(course);
+    let (frames, points) = told(&report);
+    assert!(frames * 10 >= frames_without * 9, "{frames}");
+    assert!(points > 8, "{points}");
 }
 
 /// A process of which nothing was seen has no figures, rather than zeros.
