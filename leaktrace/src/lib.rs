@@ -47,3 +47,4 @@ pub mod top;
 pub mod tracefs;
 pub mod tracer;
 pub mod unwinding;
+pub mod watch;

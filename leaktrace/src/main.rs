@@ -11,7 +11,7 @@ use leaktrace::{
     host::doctor,
     inspect, render,
     session::{self, Outcome},
-    top,
+    top, watch,
 };
 
 /// The agent allocates through an allocator of its own. So it never runs into its own probes,
@@ -83,6 +83,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Diff(args) => {
             diff::run(&args.into_config()?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Watch(args) => {
+            runtime()?.block_on(watch::run(args.into_config()))?;
             Ok(ExitCode::SUCCESS)
         }
         Command::CalibrationTarget => {

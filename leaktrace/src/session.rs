@@ -337,7 +337,8 @@ pub(crate) fn host() -> Host {
     }
 }
 
-fn kernel() -> String {
+/// The kernel release.
+pub(crate) fn kernel() -> String {
     nix::sys::utsname::uname()
         .map(|names| names.release().to_string_lossy().into_owned())
         .unwrap_or_default()

@@ -9,6 +9,7 @@ mod render;
 mod top;
 mod trace;
 mod values;
+mod watch;
 
 use clap::{Parser, Subcommand};
 
@@ -19,6 +20,7 @@ pub use names::NameArgs;
 pub use render::RenderArgs;
 pub use top::TopArgs;
 pub use trace::TraceArgs;
+pub use watch::WatchArgs;
 
 /// Shows which code of which process allocates memory and does not give it back.
 ///
@@ -45,6 +47,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Show what changed between two saved streams, by site.
     Diff(DiffArgs),
+    /// Watch the memory of every process, for months, and tell whose keeps growing.
+    Watch(WatchArgs),
     /// Tell what this kernel and these privileges allow.
     Doctor,
     /// Be called by the agent that measures what a probe costs.

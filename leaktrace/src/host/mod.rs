@@ -12,3 +12,4 @@ pub mod node;
 pub mod own;
 mod owner;
 pub mod process;
+pub mod resident;

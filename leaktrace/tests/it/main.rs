@@ -34,3 +34,4 @@ mod symbols;
 mod top;
 mod verdict_code;
 mod verdicts;
+mod watch;
