@@ -8,8 +8,20 @@ use clap::Args;
 use super::values::{parse_duration, parse_interval};
 use crate::watch::WatchConfig;
 
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  Whose memory keeps growing on this host? A report a minute, until Ctrl-C:
+      leaktrace watch >> /var/log/leaktrace.ndjson
+
+  The verdicts alone, as they come:
+      leaktrace watch | jq -c 'select(.verdict == \"growing\")'
+
+  As metrics for Prometheus:
+      leaktrace watch --listen 127.0.0.1:9500 > /dev/null";
+
 /// Options of `leaktrace watch`.
 #[derive(Debug, Args)]
+#[command(after_help = WATCH_EXAMPLES)]
 pub struct WatchArgs {
     /// Report this often.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_interval)]
@@ -19,11 +31,19 @@ pub struct WatchArgs {
     #[arg(long, short = 'd', value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Serve /metrics, /healthz and /readyz on this address, as in 127.0.0.1:9500.
-    #[arg(long, value_name = "ADDRESS")]
+    /// Look at the memory of every process this often; nine looks tell whether it keeps growing.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_interval)]
+    pub look_every: Duration,
+
+    /// Tell at least so many processes in a report: those that grow, then the largest.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub processes: usize,
+
+    /// Serve /metrics (Prometheus), /healthz, /readyz and /debug/pprof/heap?pid=N here.
+    #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Serve only those who show the token in this file; needed beyond loopback.
+    /// Ask who wants metrics or profiles for the token in this file; needed beyond loopback.
     #[arg(long, value_name = "FILE", requires = "listen")]
     pub token_file: Option<PathBuf>,
 }
@@ -32,7 +52,11 @@ impl WatchArgs {
     /// What was typed, as what it means.
     #[must_use]
     pub fn into_config(self) -> WatchConfig {
-        let mut told = BTreeMap::from([("interval", format!("{:?}", self.interval))]);
+        let mut told = BTreeMap::from([
+            ("interval", format!("{:?}", self.interval)),
+            ("look_every", format!("{:?}", self.look_every)),
+            ("processes", self.processes.to_string()),
+        ]);
         if let Some(address) = self.listen {
             told.insert("listen", address.to_string());
         }
@@ -42,8 +66,9 @@ impl WatchArgs {
         WatchConfig {
             interval: self.interval,
             duration: self.duration,
-            listen: self.listen,
-            token_file: self.token_file,
+            look_pause: self.look_every,
+            largest: self.processes,
+            listen: self.listen.map(|address| (address, self.token_file)),
             told,
         }
     }

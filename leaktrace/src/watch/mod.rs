@@ -3,6 +3,7 @@
 //! Must not know options as they are typed.
 
 mod survey;
+mod tell;
 mod trend;
 
 use std::{
@@ -15,25 +16,25 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::{
+    sync::watch::Receiver,
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
 
 use crate::{
-    host::{clock::Clock, process::ProcessFacts},
+    host::clock::Clock,
     listen::{Access, Board, Listener},
     notify,
     report::{
         json::JsonStream,
-        model::{Coverage, End, Executable, Process, ProcessIdentity, Report, Start, Verdict},
+        model::{End, Process, Report, Start},
     },
     session,
 };
-use survey::{Survey, Suspect};
+use survey::Survey;
 
-/// How often memory is looked at: at ten microseconds a process, a thousand take 0.2 % of a CPU.
-const LOOK_PAUSE: Duration = Duration::from_secs(5);
-
-/// Processes that are told in one report.
-const TOLD_MAX: usize = 100;
+/// Processes that grow and are told in one report, the fastest first.
+const GROWING_MAX: usize = 100;
 
 /// What `leaktrace watch` is to do.
 #[derive(Clone, Debug)]
@@ -42,10 +43,12 @@ pub struct WatchConfig {
     pub interval: Duration,
     /// How long; `None` until a signal comes.
     pub duration: Option<Duration>,
-    /// Where figures are served.
-    pub listen: Option<SocketAddr>,
-    /// The file of the token that beyond loopback must be shown.
-    pub token_file: Option<PathBuf>,
+    /// How often the memory of every process is looked at.
+    pub look_pause: Duration,
+    /// So many of the largest processes are told, also where nothing grows.
+    pub largest: usize,
+    /// Where figures are served, and the file of the token that opens them.
+    pub listen: Option<(SocketAddr, Option<PathBuf>)>,
     /// The options as the stream's first line tells them.
     pub told: BTreeMap<&'static str, String>,
 }
@@ -56,169 +59,166 @@ pub struct WatchConfig {
 ///
 /// In one line that names the object and the remedy.
 pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
-    let mut stop = session::watch_signals()?;
+    let stop = session::watch_signals()?;
     let board = Arc::new(Board::default());
-    serve(&config, &board)?;
+    if let Some((address, token)) = &config.listen {
+        let access = token.as_deref().map(Access::from_file).transpose()?;
+        let listener = Listener::bind(*address, access.unwrap_or(Access::Open))?;
+        tokio::spawn(listener.serve(Arc::clone(&board)));
+    }
     let clock = Clock::anchor().context("failed to read the clocks")?;
-    let stream = JsonStream::new(session::host());
-    let began = Instant::now();
-    let mut survey = Survey::default();
-    survey.look(0.0)?;
-    let start = Start {
-        time_unix_ns: clock.boot_to_unix_ns(Clock::now_boot_ns()),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: session::kernel(),
-        mode: "watch".to_owned(),
-        options: config.told.clone(),
+    let mut survey = Survey::new(config.look_pause);
+    survey.look()?;
+    let mut run = Run {
+        stream: JsonStream::new(session::host()),
+        began: Instant::now(),
+        began_ns: Clock::now_boot_ns(),
+        reports: 0,
+        refused_told: 0,
+        is_read: true,
+        config,
+        clock,
+        survey,
+        board,
     };
-    if !write(|bytes| stream.start(&start, bytes))? {
-        return Ok(());
-    }
-    eprintln!(
-        "leaktrace: watching {} processes, without probes",
-        survey.count()
-    );
-    board.set_ready();
-    if let Err(error) = notify::ready() {
-        eprintln!("leaktrace: failed to tell the supervisor that watching began: {error}");
-    }
-    let far = Duration::from_secs(u64::from(u32::MAX));
-    let end = began + config.duration.unwrap_or(far);
-    let mut look = interval(LOOK_PAUSE);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next_report = began + config.interval;
-    let mut reports = 0;
-    let reason = loop {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|stop| *stop) => break "signal",
-            () = sleep_until(end) => break "duration",
-            () = sleep_until(next_report) => {
-                reports += 1;
-                if !tell(&survey, reports, began, &clock, &stream, &board)? {
-                    return Ok(());
-                }
-                next_report += config.interval;
-            }
-            _ = look.tick() => {
-                survey.look(began.elapsed().as_secs_f64())?;
-                board.beat();
-            }
-        }
-    };
-    reports += 1;
-    let end = End {
-        time_unix_ns: clock.boot_to_unix_ns(Clock::now_boot_ns()),
-        elapsed: began.elapsed(),
-        reports,
-        processes: survey.count() as u64,
-        events: 0,
-        lost: BTreeMap::new(),
-        reason: reason.to_owned(),
-    };
-    if tell(&survey, reports, began, &clock, &stream, &board)? {
-        write(|bytes| stream.end(&end, bytes))?;
-    }
-    Ok(())
+    run.start()?;
+    let reason = run.until_end(stop).await?;
+    run.end(reason)
 }
 
-/// Serves figures, where that was asked for.
-fn serve(config: &WatchConfig, board: &Arc<Board>) -> anyhow::Result<()> {
-    let Some(address) = config.listen else {
-        return Ok(());
-    };
-    let access = match &config.token_file {
-        Some(path) => Access::from_file(path)?,
-        None => Access::Open,
-    };
-    let listener = Listener::bind(address, access)?;
-    eprintln!("leaktrace: serving figures on {}", listener.address()?);
-    tokio::spawn(listener.serve(Arc::clone(board)));
-    Ok(())
-}
-
-/// Writes a report and shows it to those who ask; `false` when nobody reads any more.
-fn tell(
-    survey: &Survey,
-    number: u32,
+/// A run once everything is in place.
+struct Run {
+    config: WatchConfig,
+    clock: Clock,
+    survey: Survey,
+    stream: JsonStream,
+    board: Arc<Board>,
     began: Instant,
-    clock: &Clock,
-    stream: &JsonStream,
-    board: &Board,
-) -> anyhow::Result<bool> {
-    let suspects = survey.suspects();
-    let processes: Vec<Process> = suspects
-        .iter()
-        .take(TOLD_MAX)
-        .filter_map(|suspect| described(suspect, clock))
-        .collect();
-    let mut lost = BTreeMap::new();
-    for (name, count) in [
-        ("processes_not_followed", survey.refused_count),
-        (
-            "suspects_not_told",
-            suspects.len().saturating_sub(TOLD_MAX) as u64,
-        ),
-    ] {
-        if count > 0 {
-            lost.insert(name, count);
-        }
+    began_ns: u64,
+    reports: u32,
+    /// Processes not followed that reports told of.
+    refused_told: u64,
+    /// Whether anybody reads.
+    is_read: bool,
+}
+
+impl Run {
+    fn now_unix_ns(&self) -> u64 {
+        self.clock.boot_to_unix_ns(Clock::now_boot_ns())
     }
-    let report = Report {
-        number,
-        time_unix_ns: clock.boot_to_unix_ns(Clock::now_boot_ns()),
-        elapsed: began.elapsed(),
-        quiet_process_count: survey.count().saturating_sub(processes.len()) as u64,
-        processes,
-        lost,
-        ..Report::default()
-    };
-    let is_read = write(|bytes| stream.report(&report, bytes))?;
-    board.show(Arc::new(report));
-    Ok(is_read)
-}
 
-/// A process that keeps growing, as the report tells it; `None` where it is gone by now.
-fn described(suspect: &Suspect, clock: &Clock) -> Option<Process> {
-    let facts = ProcessFacts::read(suspect.pid).ok()?;
-    let path = facts.executable.as_ref();
-    let path = path.map(|path| path.to_string_lossy().into_owned());
-    let trend = suspect.trend;
-    Some(Process {
-        identity: ProcessIdentity {
-            pid: suspect.pid,
-            start_time_unix_ns: clock.boot_to_unix_ns(facts.start_boot_ns),
-        },
-        executable: Executable {
-            name: facts.executable_name(),
-            path: path.unwrap_or_default(),
-            build_id: None,
-        },
-        command_line: facts.command_line,
-        owner: facts.owner,
-        coverage: Coverage::None,
-        coverage_reason: Some(format!(
-            "watched without probes: its anonymous memory rose by {} KiB in {:.0} s; \
-             to see which code: leaktrace trace --pid {}",
-            (trend.growth_bytes / 1024.0) as u64,
-            trend.span_seconds,
-            suspect.pid
-        )),
-        rss_bytes: Some(suspect.memory.rss_bytes),
-        verdict: Verdict::Growing,
-        growth_bytes_per_second: Some(trend.bytes_per_second),
-        ..Process::default()
-    })
-}
+    fn start(&mut self) -> anyhow::Result<()> {
+        let start = Start {
+            time_unix_ns: self.now_unix_ns(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: session::kernel(),
+            mode: "watch".to_owned(),
+            options: self.config.told.clone(),
+        };
+        self.write(|stream, bytes| stream.start(&start, bytes))?;
+        eprintln!(
+            "leaktrace: watching {} processes, every {:?}; Ctrl-C to stop",
+            self.survey.count(),
+            self.config.look_pause,
+        );
+        self.board.set_ready();
+        if let Err(error) = notify::ready() {
+            eprintln!("leaktrace: failed to tell the supervisor that watching began: {error}");
+        }
+        Ok(())
+    }
 
-/// Writes to stdout; `false` when nobody reads any more, which is no error.
-fn write(lines: impl FnOnce(&mut Vec<u8>)) -> anyhow::Result<bool> {
-    let mut bytes = Vec::new();
-    lines(&mut bytes);
-    let mut output = io::stdout().lock();
-    match output.write_all(&bytes).and_then(|()| output.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(anyhow::Error::new(error).context("failed to write the report")),
+    async fn until_end(&mut self, mut stop: Receiver<bool>) -> anyhow::Result<&'static str> {
+        // A deadline that is never reached stands for none.
+        let far = Duration::from_secs(u64::from(u32::MAX));
+        let end = self.began + self.config.duration.unwrap_or(far);
+        let mut look = interval(self.config.look_pause);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
+        let mut next_report = self.began + self.config.interval;
+        while self.is_read {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return Ok("signal"),
+                () = sleep_until(end) => return Ok("duration"),
+                () = sleep_until(next_report) => {
+                    self.report()?;
+                    next_report += self.config.interval;
+                }
+                _ = look.tick() => {
+                    self.survey.look()?;
+                    self.board.beat();
+                }
+            }
+        }
+        Ok("closed pipe")
+    }
+
+    /// Writes a report and shows it to those who ask.
+    fn report(&mut self) -> anyhow::Result<()> {
+        self.reports += 1;
+        let processes = self.processes();
+        let mut lost = BTreeMap::new();
+        let refused = self.survey.refused_count - self.refused_told;
+        self.refused_told = self.survey.refused_count;
+        if refused > 0 {
+            lost.insert("processes_not_followed", refused);
+        }
+        let report = Report {
+            number: self.reports,
+            time_unix_ns: self.now_unix_ns(),
+            elapsed: self.began.elapsed(),
+            quiet_process_count: self.survey.count().saturating_sub(processes.len()) as u64,
+            processes,
+            lost,
+            ..Report::default()
+        };
+        self.write(|stream, bytes| stream.report(&report, bytes))?;
+        self.board.show(Arc::new(report));
+        Ok(())
+    }
+
+    /// Those that keep growing, and the largest of the others.
+    fn processes(&self) -> Vec<Process> {
+        let ranked = self.survey.ranked();
+        let growing = ranked.iter().filter(|seen| seen.trend.is_some()).count();
+        let told = growing.min(GROWING_MAX).max(self.config.largest);
+        let told = ranked.iter().take(told);
+        told.filter_map(|seen| tell::unprobed(seen, &self.clock, self.began_ns, None))
+            .collect()
+    }
+
+    fn end(&mut self, reason: &'static str) -> anyhow::Result<()> {
+        if self.is_read {
+            self.report()?;
+        }
+        let end = End {
+            time_unix_ns: self.now_unix_ns(),
+            elapsed: self.began.elapsed(),
+            reports: self.reports,
+            processes: self.survey.count() as u64,
+            events: 0,
+            lost: BTreeMap::new(),
+            reason: reason.to_owned(),
+        };
+        self.write(|stream, bytes| stream.end(&end, bytes))
+    }
+
+    /// Writes to stdout; that nobody reads any more is noted, and no error.
+    fn write(&mut self, lines: impl FnOnce(&JsonStream, &mut Vec<u8>)) -> anyhow::Result<()> {
+        let mut bytes = Vec::new();
+        lines(&self.stream, &mut bytes);
+        if !self.is_read {
+            return Ok(());
+        }
+        let mut output = io::stdout().lock();
+        match output.write_all(&bytes).and_then(|()| output.flush()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_read = false;
+                Ok(())
+            }
+            Err(error) => Err(anyhow::Error::new(error).context("failed to write the report")),
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Owns the question whether a series of memory figures keeps growing, and how fast.
 //! Must not know whose figures they are, nor any clock.
 //!
-//! Figures of programs jump and warm up, so the test is the one of ranks by which sites are judged, and
-//! beyond it the latest part must rise like the whole.
+//! Figures of programs jump and warm up, so the test is the one of ranks by which sites are judged. A leak
+//! may begin after days of calm, so it is asked of the latest figures alone as well, and then the last of
+//! them must still rise like the whole.
 
 use std::collections::VecDeque;
 
@@ -12,17 +13,17 @@ use crate::judge::{CONFIDENCE_MIN, mann_kendall, theil_sen};
 /// series spans ever more time in the same room.
 const POINTS_MAX: usize = 48;
 
-/// Fewer tell nothing.
-const POINTS_MIN: usize = 8;
-
-/// A shorter time tells nothing: programs warm up.
-const SPAN_MIN_SECONDS: f64 = 35.0;
+/// How many of the latest figures are looked at by themselves; fewer than the first tell nothing.
+const WINDOWS: [usize; 3] = [9, 18, POINTS_MAX];
 
 /// Growth below this is not worth a look.
 const GROWTH_MIN_BYTES: f64 = 1_048_576.0;
 
+/// At so many points it must be higher than ever before: a few jumps are no trend.
+const RISES_MIN: usize = 4;
+
 /// The part of the slope of the whole that the latest half must have.
-const RECENT_PART: f64 = 0.35;
+const RECENT_PART: f64 = 0.4;
 
 /// A series of figures of one process.
 #[derive(Clone, Debug, Default)]
@@ -62,35 +63,51 @@ impl Series {
         self.points.clear();
     }
 
+    /// Whether there are enough figures to tell anything.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.points.len() >= WINDOWS[0]
+    }
+
     /// How it rises; `None` where it does not keep rising.
     #[must_use]
     pub fn trend(&self) -> Option<Trend> {
-        let (first, last) = (self.points.front()?, self.points.back()?);
-        let span_seconds = f64::from(last.0 - first.0);
+        WINDOWS.iter().find_map(|window| self.trend_of(*window))
+    }
+
+    fn latest(&self, window: usize) -> (Vec<f64>, Vec<f64>) {
+        let from = self.points.len().saturating_sub(window);
+        let points = self.points.range(from..);
+        points
+            .map(|(at, kib)| (f64::from(*at), f64::from(*kib) * 1024.0))
+            .unzip()
+    }
+
+    fn trend_of(&self, window: usize) -> Option<Trend> {
+        let from = self.points.len().saturating_sub(window);
+        let (first, last) = (self.points.get(from)?, self.points.back()?);
         let growth_bytes = (f64::from(last.1) - f64::from(first.1)) * 1024.0;
         // Nearly every process ends here.
-        if self.points.len() < POINTS_MIN
-            || span_seconds < SPAN_MIN_SECONDS
-            || growth_bytes < GROWTH_MIN_BYTES
-        {
+        if !self.is_told() || growth_bytes < GROWTH_MIN_BYTES {
             return None;
         }
-        let (times, values): (Vec<f64>, Vec<f64>) = self
-            .points
-            .iter()
-            .map(|(at, kib)| (f64::from(*at), f64::from(*kib) * 1024.0))
-            .unzip();
-        if mann_kendall(&times, &values)?.confidence < CONFIDENCE_MIN {
+        let (times, values) = self.latest(window);
+        let mut highest = values[0];
+        let rises = values.iter().filter(|value| {
+            let is_higher = **value > highest;
+            highest = value.max(highest);
+            is_higher
+        });
+        if rises.count() < RISES_MIN || mann_kendall(&times, &values)?.confidence < CONFIDENCE_MIN {
             return None;
         }
-        let middle = f64::from(first.0) + span_seconds / 2.0;
-        let half = times.partition_point(|at| *at < middle);
+        let half = times.len() / 2;
         let whole = theil_sen(&times, &values);
         let recent = theil_sen(&times[half..], &values[half..]);
         (recent >= RECENT_PART * whole && whole > 0.0).then_some(Trend {
             bytes_per_second: recent,
             growth_bytes,
-            span_seconds,
+            span_seconds: f64::from(last.0 - first.0),
         })
     }
 }
@@ -139,6 +156,18 @@ mod tests {
         );
     }
 
+    /// A leak that begins after a day of calm is seen as soon as one that was there from the start.
+    #[test]
+    fn a_late_leak_is_seen() {
+        let calm = 17_280;
+        for later in [5, 9] {
+            let late = series(calm + later, |at| {
+                30.0 * MIB + (at - f64::from(calm) * 5.0).max(0.0) * 102_400.0
+            });
+            assert_eq!(late.trend().is_some(), later == 9, "{later} points later");
+        }
+    }
+
     /// One that warms up, levels off, goes up and down, or has jumped once, is none.
     #[test]
     fn others_are_not() {
@@ -150,20 +179,22 @@ mod tests {
         assert_eq!(wave.trend(), None);
         let jump = series(20, |at| if at < 50.0 { 10.0 * MIB } else { 90.0 * MIB });
         assert_eq!(jump.trend(), None);
+        let jumps = series(20, |at| MIB * (at / 35.0).floor());
+        assert_eq!(jumps.trend(), None);
         assert_eq!(series(50, |_| 80.0 * MIB).trend(), None);
-        assert_eq!(series(7, |at| MIB * at).trend(), None, "too few");
+        assert_eq!(series(8, |at| MIB * at).trend(), None, "too few");
         assert_eq!(Series::default().trend(), None);
     }
 
     /// However long it runs, a series takes the same room and spans it all.
     #[test]
     fn series_are_thinned() {
-        let long = series(5_000, |at| at * 10_000.0);
+        let long = series(5_000, |at| at * 1_000.0);
         assert!(long.points.len() <= POINTS_MAX);
         let trend = long.trend().unwrap();
-        assert!(trend.span_seconds > 20_000.0, "{trend:?}");
+        assert!(trend.span_seconds > 1_000.0, "{trend:?}");
         assert!(
-            (trend.bytes_per_second - 10_000.0).abs() < 100.0,
+            (trend.bytes_per_second - 1_000.0).abs() < 100.0,
             "{trend:?}"
         );
     }

@@ -1,0 +1,72 @@
+//! Owns what is said of processes that have no probes.
+//! Must not know how memory is read or trends are told.
+
+use super::survey::Seen;
+use crate::{
+    host::{clock::Clock, process::ProcessFacts},
+    report::model::{
+        Accuracy, AccuracyKind, Container, Coverage, Executable, Process, ProcessIdentity, Verdict,
+    },
+};
+
+/// A process without probes, as the report tells it; `None` where it is gone by now. What it allocates is not
+/// zero but unseen: it has no figures beside its memory, and its whole time is told as unwatched.
+pub fn unprobed(seen: &Seen, clock: &Clock, since_ns: u64, more: Option<&str>) -> Option<Process> {
+    let facts = ProcessFacts::read(seen.pid).ok()?;
+    if facts.start_ticks != seen.start_ticks {
+        return None;
+    }
+    let path = facts.executable.as_ref();
+    let path = path.map(|path| path.to_string_lossy().into_owned());
+    let verdict = match (seen.trend, seen.is_told) {
+        (Some(_), _) => Verdict::Growing,
+        (None, true) => Verdict::Stable,
+        (None, false) => Verdict::Young,
+    };
+    let unwatched_ns = Clock::now_boot_ns().saturating_sub(since_ns.max(facts.start_boot_ns));
+    let container = facts.container.as_ref().map(|container| Container {
+        id: container.id.clone(),
+        name: None,
+        runtime: container.runtime.map(|it| it.as_str().to_owned()),
+    });
+    Some(Process {
+        identity: ProcessIdentity {
+            pid: seen.pid,
+            start_time_unix_ns: clock.boot_to_unix_ns(facts.start_boot_ns),
+        },
+        executable: Executable {
+            name: facts.executable_name(),
+            path: path.unwrap_or_default(),
+            build_id: None,
+        },
+        command_line: facts.command_line,
+        owner: facts.owner,
+        container,
+        coverage: Coverage::None,
+        coverage_reason: Some(reason(seen, more)),
+        accuracy: Accuracy {
+            kind: AccuracyKind::Lossy,
+            lost: [("unwatched_milliseconds", unwatched_ns / 1_000_000)].into(),
+            ..Accuracy::default()
+        },
+        rss_bytes: Some(seen.memory.rss_bytes),
+        verdict,
+        growth_bytes_per_second: seen.is_told.then(|| seen.bytes_per_second()),
+        ..Process::default()
+    })
+}
+
+/// Why its allocations are not seen, and what its memory told.
+fn reason(seen: &Seen, more: Option<&str>) -> String {
+    let told = match (&seen.trend, seen.is_told) {
+        (Some(trend), _) => format!(
+            "its anonymous memory rose by {} KiB in {:.0} s",
+            (trend.growth_bytes / 1024.0) as u64,
+            trend.span_seconds,
+        ),
+        (None, true) => "its anonymous memory does not keep growing".to_owned(),
+        (None, false) => "its memory was not watched for long enough".to_owned(),
+    };
+    let more = more.map(|more| format!("; {more}")).unwrap_or_default();
+    format!("no probes, its memory is watched from outside: {told}{more}")
+}
