@@ -161,6 +161,16 @@ impl Attachments {
         }
     }
 
+    /// Takes out, at once, those links of one process that tell nothing of the ends of blocks.
+    pub fn release_beginnings(&mut self, probes: &mut Probes, tgid: u32) {
+        let placements = self.for_one.get_mut(&tgid).into_iter().flatten();
+        for (_, placement) in placements {
+            if let Placement::Live(attached) = placement {
+                probes.detach_beginnings(attached);
+            }
+        }
+    }
+
     /// Takes out the links that fired for everyone; they can be put in again.
     pub fn release_host(&mut self, probes: &mut Probes) {
         let live = |_: &ModuleId, it: &mut Placement| matches!(it, Placement::Live(_));

@@ -71,6 +71,13 @@ impl Governor {
         }
     }
 
+    /// The same of a process whose hits and records were counted before.
+    #[must_use]
+    pub fn counting_from(mut self, hit_count: u64, record_count: u64) -> Self {
+        (self.last.0, self.last.1) = (hit_count, record_count);
+        self
+    }
+
     /// The part of one CPU that its probes took between the last two looks.
     #[must_use]
     pub fn fraction(&self) -> f64 {

@@ -40,8 +40,6 @@ pub struct TraceConfig {
     pub sample_bytes: u64,
     /// The part of one CPU that probes may take of each process; `None` for no limit.
     pub max_overhead: Option<f64>,
-    /// Bytes of our memory that live blocks may take; `None` for a share of what is left.
-    pub max_memory: Option<u64>,
     /// Exit with 1 when a site is judged to be growing.
     pub fail_on_leak: bool,
     /// Whether stacks are walked by unwind tables, or by frame pointers alone.
@@ -68,13 +66,16 @@ pub struct Targets {
     pub pods: Vec<PodName>,
     /// A program to start, with its arguments.
     pub command: Vec<OsString>,
+    /// Nobody yet, and never the children of those that are: processes are added and removed one by one.
+    pub is_by_request: bool,
 }
 
 impl Targets {
     /// Whether nothing is named, which means everyone.
     #[must_use]
     pub fn is_host(&self) -> bool {
-        self.pids.is_empty() && !self.has_patterns() && self.command.is_empty()
+        let names_nobody = self.pids.is_empty() && self.command.is_empty();
+        names_nobody && !self.has_patterns() && !self.is_by_request
     }
 
     /// Whether something is named that processes may match which start later.

@@ -69,6 +69,7 @@ impl TopArgs {
                 containers: self.container,
                 pods: self.pod,
                 command: Vec::new(),
+                is_by_request: false,
             },
             interval: self.interval,
             min_age: self.min_age,

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use clap::Args;
 
-use super::values::{parse_duration, parse_interval};
-use crate::watch::WatchConfig;
+use super::values::{parse_duration, parse_interval, parse_share};
+use crate::{summary::View, watch::WatchConfig};
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
@@ -39,6 +39,18 @@ pub struct WatchArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub processes: usize,
 
+    /// Keep what probes cost the host, and so each process, below this part of one CPU, as in 1% or 0.01.
+    #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share)]
+    pub max_overhead: f64,
+
+    /// List this many sites of each process that has or had probes.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+
+    /// What counts as long-lived.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub min_age: Duration,
+
     /// Serve /metrics (Prometheus), /healthz, /readyz and /debug/pprof/heap?pid=N here.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -55,7 +67,10 @@ impl WatchArgs {
         let mut told = BTreeMap::from([
             ("interval", format!("{:?}", self.interval)),
             ("look_every", format!("{:?}", self.look_every)),
+            ("max_overhead", self.max_overhead.to_string()),
+            ("min_age", format!("{:?}", self.min_age)),
             ("processes", self.processes.to_string()),
+            ("top", self.top.to_string()),
         ]);
         if let Some(address) = self.listen {
             told.insert("listen", address.to_string());
@@ -68,6 +83,11 @@ impl WatchArgs {
             duration: self.duration,
             look_pause: self.look_every,
             largest: self.processes,
+            max_overhead: self.max_overhead,
+            view: View {
+                min_age: self.min_age,
+                top: self.top,
+            },
             listen: self.listen.map(|address| (address, self.token_file)),
             told,
         }

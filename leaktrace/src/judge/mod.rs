@@ -15,10 +15,12 @@ mod releases;
 mod samples;
 mod trend;
 mod verdict;
+mod windows;
 
 pub use course::{POINTS_MAX, Point, ProcessCourse, SITES_MAX};
 pub use trend::{Trend, mann_kendall, theil_sen};
 pub use verdict::{Circumstances, Judgement, judge, rise};
+pub use windows::{Survivors, WindowsSeen, judge_windows};
 
 /// No verdict before a site was watched for so long, in seconds.
 pub const OBSERVED_SECONDS_MIN: f64 = 15.0;
@@ -48,3 +50,19 @@ pub const REPLACEMENT_FACTOR: f64 = 1.5;
 
 /// What rises by less than this many bytes in all that was observed is not called a leak.
 pub const GROWTH_BYTES_MIN: f64 = 1024.0;
+
+/// A site that is looked at in windows has survivors of so many of them, at least, if it is a leak.
+pub const WINDOWS_MIN: u64 = 3;
+
+/// So many survivors of it were recorded.
+pub const SURVIVOR_SAMPLES_MIN: u64 = 6;
+
+/// Of the survivors of all sites it has this share.
+pub const SURVIVOR_SHARE_MIN: f64 = 0.1;
+
+/// Survivors that would make the process grow so many times as fast as it does will mostly be freed yet.
+pub const SURVIVOR_EXCESS_MAX: f64 = 4.0;
+
+/// Survivors that explain less than this share of the growth are not its cause. In windows a program that
+/// is all allocations runs several times slower, and leaks less.
+pub const SURVIVOR_PART_MIN: f64 = 0.04;

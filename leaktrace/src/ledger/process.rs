@@ -31,8 +31,6 @@ pub struct Anomalies {
     pub spans_unsound: u64,
     /// Allocations beyond the number of sites that are told apart.
     pub sites_merged: u64,
-    /// Blocks that were not followed, because all that are may take no more memory.
-    pub blocks_refused: u64,
     /// Blocks that were given up because their frees could not be watched.
     pub blocks_unfollowed: u64,
 }
@@ -86,13 +84,6 @@ impl ProcessLedger {
         }
     }
 
-    /// A child that holds what its parent does, for which there is no room.
-    pub(super) fn made_without(block_count: usize, tgid: u32, time_ns: u64) -> Self {
-        let mut child = Self::made_at(tgid, time_ns);
-        child.anomalies.blocks_refused = block_count as u64;
-        child
-    }
-
     /// The pid.
     #[must_use]
     pub fn tgid(&self) -> u32 {
@@ -139,6 +130,12 @@ impl ProcessLedger {
     pub fn addresses(&self) -> impl Iterator<Item = u64> {
         let resizing = self.resizing.values().map(|(address, _)| *address);
         self.blocks.keys().copied().chain(resizing)
+    }
+
+    /// Of each live block that was recorded the number of its site and when it was made, in microseconds
+    /// since boot.
+    pub fn births(&self) -> impl Iterator<Item = (usize, u64)> {
+        self.blocks.values().map(|it| (it.site(), it.time_us()))
     }
 
     /// Live blocks that were recorded.
@@ -195,10 +192,10 @@ impl ProcessLedger {
         self.children.push((child, time_ns));
     }
 
-    pub(super) fn allocate(&mut self, alloc: Alloc, sample_bytes: u64, has_room: bool) {
+    pub(super) fn allocate(&mut self, alloc: Alloc, sample_bytes: u64) {
         self.hit_count += 2;
         self.exited_ns = None;
-        self.insert(alloc, sample_bytes, has_room);
+        self.insert(alloc, sample_bytes);
     }
 
     pub(super) fn free(&mut self, address: u64) {
@@ -231,17 +228,10 @@ impl ProcessLedger {
         }
     }
 
-    pub(super) fn end_resize(
-        &mut self,
-        tid: u32,
-        (old, new): (u64, Alloc),
-        is_followed: bool,
-        has_room: bool,
-    ) {
+    pub(super) fn end_resize(&mut self, tid: u32, old: u64, new: Alloc, is_followed: bool) {
         self.hit_count += 1;
         self.exited_ns = None;
         let pending = self.resizing.remove(&tid);
-        let has_room = has_room || pending.is_some();
         if new.address == 0 && new.size != 0 {
             if let Some((address, block)) = pending {
                 self.blocks.insert(address, block);
@@ -257,7 +247,7 @@ impl ProcessLedger {
             None => self.anomalies.frees_untraced += 1,
         }
         if new.address != 0 && is_followed {
-            self.insert(new, 0, has_room);
+            self.insert(new, 0);
         }
     }
 
@@ -311,16 +301,7 @@ impl ProcessLedger {
         child
     }
 
-    fn insert(&mut self, alloc: Alloc, sample_bytes: u64, has_room: bool) {
-        if !has_room {
-            self.anomalies.blocks_refused += 1;
-            // Whatever was there is gone, or the address would not be handed out.
-            if let Some(missed) = self.blocks.remove(&alloc.address) {
-                self.settle(missed);
-                self.anomalies.frees_implied += 1;
-            }
-            return;
-        }
+    fn insert(&mut self, alloc: Alloc, sample_bytes: u64) {
         let number = self.site_number(&alloc, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use aya::programs::uprobe::UProbeAttachPoint;
 
-use super::{Attached, Probes, Scope};
+use super::{Attached, Probes, Scope, links::Points};
 use crate::golang::plan::{GoPlan, GoProbe};
 
 /// Blocks that are handed out, and spans that are swept: one link for all points of a file.
@@ -63,8 +63,8 @@ impl Probes {
             cookie: Some(probe.cookie),
         };
         let points = [
-            (sweep, plan.sweeps.iter().map(point).collect()),
-            (alloc, plan.allocs.iter().map(point).collect()),
+            Points::of_ends(sweep, plan.sweeps.iter().map(point).collect()),
+            Points::of_beginnings(alloc, plan.allocs.iter().map(point).collect()),
         ];
         self.attach_in_order(file, &points, scope)
     }

@@ -15,13 +15,49 @@ use aya::programs::uprobe::{UProbeAttachPoint, UProbeLink, UProbeLinkId};
 use super::{Probes, Scope, refused};
 
 /// A program, and the instructions at which it is to stand.
-pub(super) type Points = (&'static str, Vec<UProbeAttachPoint<'static>>);
+pub(super) struct Points {
+    /// The program's name.
+    pub program: &'static str,
+    /// The instructions.
+    pub points: Vec<UProbeAttachPoint<'static>>,
+    /// Whether it tells there that blocks end, besides whatever else.
+    pub ends_blocks: bool,
+}
+
+impl Points {
+    pub(super) fn of_ends(program: &'static str, points: Vec<UProbeAttachPoint<'static>>) -> Self {
+        Self {
+            program,
+            points,
+            ends_blocks: true,
+        }
+    }
+
+    pub(super) fn of_beginnings(
+        program: &'static str,
+        points: Vec<UProbeAttachPoint<'static>>,
+    ) -> Self {
+        Self {
+            program,
+            points,
+            ends_blocks: false,
+        }
+    }
+}
+
+/// A program that stands somewhere.
+#[derive(Debug)]
+struct Link {
+    program: &'static str,
+    id: UProbeLinkId,
+    ends_blocks: bool,
+}
 
 /// The links of one file; they stay until they are detached.
 #[derive(Debug, Default)]
 pub struct Attached {
-    /// With the program of each, in the order in which they were put in.
-    links: Vec<(&'static str, UProbeLinkId)>,
+    /// In the order in which they were put in.
+    links: Vec<Link>,
 }
 
 impl Probes {
@@ -39,8 +75,8 @@ impl Probes {
     ) -> anyhow::Result<Attached> {
         let path = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let mut attached = Attached::default();
-        for (name, points) in programs {
-            if let Err(error) = self.attach_points(name, points, &path, scope, &mut attached) {
+        for points in programs.iter().filter(|it| !it.points.is_empty()) {
+            if let Err(error) = self.attach_points(points, &path, scope, &mut attached) {
                 self.detach(attached);
                 return Err(error);
             }
@@ -50,40 +86,60 @@ impl Probes {
 
     /// Takes the probes of a file out again, soon, the last first.
     pub fn detach(&mut self, attached: Attached) {
-        for (name, link) in attached.links.into_iter().rev() {
-            let closing = self.closing.clone();
-            // A link that is gone is what was wanted, and one that nobody takes over is closed right
-            // here.
-            if let Ok(program) = self.uprobe(name)
-                && let Ok(link) = program.take_link(link)
-            {
-                let _ = closing.send(link);
+        for link in attached.links.into_iter().rev() {
+            // One that nobody takes over is closed right here.
+            if let Some(link) = self.take_link(link) {
+                let _ = self.closing.send(link);
             }
         }
     }
 
+    /// Takes out, all at once, those probes of a file that tell nothing of the ends of blocks. In the order of
+    /// `detach` each would wait for the one before, while the process runs into it.
+    ///
+    /// A call that is under way is not told the end of; nothing must be recorded of it any more.
+    pub fn detach_beginnings(&mut self, attached: &mut Attached) {
+        let beginnings = attached.links.extract_if(.., |link| !link.ends_blocks);
+        for link in beginnings.collect::<Vec<_>>() {
+            if let Some(link) = self.take_link(link) {
+                let closer = thread::Builder::new().name("link-closer".to_owned());
+                // Where there can be no thread, what was to be moved to it is dropped: closed right here.
+                let _ = closer.spawn(move || drop(link));
+            }
+        }
+    }
+
+    /// A link that is gone is what was wanted.
+    fn take_link(&mut self, link: Link) -> Option<UProbeLink> {
+        self.uprobe(link.program).ok()?.take_link(link.id).ok()
+    }
+
     fn attach_points(
         &mut self,
-        name: &'static str,
-        points: &[UProbeAttachPoint<'static>],
+        points: &Points,
         path: &Path,
         scope: Scope,
         attached: &mut Attached,
     ) -> anyhow::Result<()> {
+        let (name, ends_blocks) = (points.program, points.ends_blocks);
         let each = if self.is_multi {
-            points.len().max(1)
+            points.points.len()
         } else {
             1
         };
         let program = self.uprobe(name)?;
-        for points in points.chunks(each) {
+        for points in points.points.chunks(each) {
             let link = program
                 .attach(points.iter(), path, scope.into())
                 .map_err(|error| {
                     let error = anyhow::Error::from(error);
                     refused(error.context(format!("failed to attach {name}")))
                 })?;
-            attached.links.push((name, link));
+            attached.links.push(Link {
+                program: name,
+                id: link,
+                ends_blocks,
+            });
         }
         Ok(())
     }

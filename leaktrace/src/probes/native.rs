@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, fs::File};
 
 use aya::programs::uprobe::UProbeAttachPoint;
-use leaktrace_common::cookie::Cookie;
+use leaktrace_common::cookie::{Cookie, Shape};
 
-use super::{Attached, Probes, Scope};
+use super::{Attached, Probes, Scope, links::Points};
 use crate::allocators::{Allocator, ChosenProbe, Outcome};
 
 /// Which programs stand at a file's points.
@@ -105,7 +105,10 @@ impl Probes {
         let point = |place: &Place| point(place.cookie, place.file_offset);
         let exits = places.iter().filter(|it| it.returns).map(point).collect();
         let enters = places.iter().map(point).collect();
-        let points = [(programs.exit, exits), (programs.enter, enters)];
+        let points = [
+            Points::of_beginnings(programs.exit, exits),
+            Points::of_ends(programs.enter, enters),
+        ];
         self.attach_in_order(file, &points, scope)
     }
 
@@ -119,10 +122,13 @@ impl Probes {
         let probes = || allocators.iter().flat_map(|allocator| &allocator.probes);
         let entry = |it: &ChosenProbe| point(it.cookie(), it.file_offset);
         let exits = probes().filter(|it| it.outcome == Outcome::Return);
+        let (ends, begins): (Vec<_>, Vec<_>) = probes().partition(|it| ends_block(it));
+        let enters = |probes: Vec<&ChosenProbe>| probes.into_iter().map(entry).collect();
         let points = [
-            (programs.exit, exits.map(entry).collect()),
-            (programs.ret, return_points(probes())),
-            (programs.enter, probes().map(entry).collect()),
+            Points::of_beginnings(programs.exit, exits.map(entry).collect()),
+            Points::of_beginnings(programs.ret, return_points(probes())),
+            Points::of_ends(programs.enter, enters(ends)),
+            Points::of_beginnings(programs.enter, enters(begins)),
         ];
         self.attach_in_order(file, &points, scope)
     }
@@ -137,6 +143,15 @@ impl Probes {
     fn native(&self) -> Programs {
         if self.is_multi { NATIVE_MULTI } else { NATIVE }
     }
+}
+
+/// Whether a call may end a block: one that resizes does.
+fn ends_block(probe: &ChosenProbe) -> bool {
+    let shape = probe.cookie().shape();
+    shape == Shape::Free as u8
+        || shape == Shape::Resize as u8
+        || shape == Shape::ResizeOrFree as u8
+        || shape == Shape::ResizeInPlace as u8
 }
 
 /// Where a probe goes, and what it is told.

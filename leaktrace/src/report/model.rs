@@ -11,7 +11,7 @@ mod k8s;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use self::cost::Overhead;
+pub use self::cost::{Overhead, Windows};
 pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
 pub use self::goroutines::{BlockedGoroutines, CreatedGoroutines, Goroutines};
@@ -157,6 +157,8 @@ pub struct Accuracy {
     pub sample_bytes: u64,
     /// How far `live_bytes` may be off, up or down, in 95 of 100 cases; `None` where it is no estimate.
     pub live_bytes_error: Option<u64>,
+    /// When it was looked at, where that was not all the time.
+    pub windows: Option<Windows>,
     /// What was lost, by counter name; only what is not zero.
     pub lost: BTreeMap<&'static str, u64>,
 }

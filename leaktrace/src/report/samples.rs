@@ -402,6 +402,7 @@ fn hostile() -> Process {
             kind: AccuracyKind::Sampled,
             sample_bytes: 524_288,
             live_bytes_error: Some(2_048),
+            windows: None,
             lost: BTreeMap::new(),
         },
         command_line: "./evil \u{1b}]0;owned\u{7} \u{9b}31m \"quoted\" back\\slash".into(),

@@ -43,6 +43,7 @@ impl Tracer {
                 let stacks = &self.context.stacks;
                 let grounds = self.grounds(key, process, &losses);
                 let mut summary = summary::summarize(process, stacks, now_ns, view, grounds);
+                self.judge_windowed(key, process, &mut summary);
                 set_memory_left(process, &mut summary);
                 if let Some(seen) = goroutines.get(&key) {
                     seen.add_evidence(&mut summary);
@@ -64,6 +65,7 @@ impl Tracer {
             .filter_map(|(key, summary)| {
                 let mut process = self.process(key, summary, &names, &losses, now_ns)?;
                 process.goroutines = goroutines.get(&key).map(|seen| seen.told(&names));
+                self.tell_windows(key, &mut process);
                 Some(process)
             })
             .collect();
@@ -318,7 +320,6 @@ fn accuracy(
         ("sites_merged", anomalies.sites_merged),
         ("attached_late", u64::from(member.is_attached_late)),
         ("blocks_unfollowed", anomalies.blocks_unfollowed),
-        ("blocks_refused", anomalies.blocks_refused),
         (
             "unwatched_milliseconds",
             member.unwatched_ns(now_ns) / 1_000_000,
@@ -328,7 +329,7 @@ fn accuracy(
             lost.insert(name, count);
         }
     }
-    is_lossy |= anomalies.spans_unsound > 0 || anomalies.blocks_refused > 0;
+    is_lossy |= anomalies.spans_unsound > 0;
     is_lossy |= member.is_attached_late || member.unwatched_ns(now_ns) > 0;
     let kind = if is_lossy {
         AccuracyKind::Lossy

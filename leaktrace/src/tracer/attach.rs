@@ -251,6 +251,12 @@ impl Tracer {
 
     /// A child of a process that is traced by name is traced too.
     fn follow_child(&mut self, parent: u32, child: u32) {
+        if self.targets.is_by_request {
+            if let Some(key) = self.ledger.key(child) {
+                self.forget(key);
+            }
+            return;
+        }
         // One that waited for it at its birth has its probes.
         if self.targets.is_host() || self.born.remove(&child) {
             return;
@@ -266,7 +272,7 @@ impl Tracer {
     }
 
     fn follow_mapping(&mut self, tgid: u32, mapping: &Mapping) {
-        if tgid == std::process::id() {
+        if tgid == std::process::id() || self.requested.has_windows(self.ledger.key(tgid)) {
             return;
         }
         let scope = match self.targets.is_host() {

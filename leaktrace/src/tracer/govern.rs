@@ -90,19 +90,28 @@ impl Tracer {
                     paid,
                     &format!("recording one allocation in {} KiB", sample_bytes >> 10),
                 );
-                // Until the probes know which blocks are recorded, they tell every free.
-                let policy = Policy::sampled(sample_bytes);
-                let meanwhile = Policy {
-                    watched: watched::ALLOCATIONS | watched::FREES,
-                    ..policy
-                };
-                self.probes.set_policy(tgid, &meanwhile)?;
-                self.keeping.restrict(tgid, policy);
-                Ok(())
+                self.record_fewer(tgid, sample_bytes)
             }
             Order::Detach => self.pause(tgid, paid, now_ns),
             Order::Attach => self.resume(tgid, now_ns),
         }
+    }
+
+    /// Records one allocation in about so many bytes of a process of which more were.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn record_fewer(&mut self, tgid: u32, sample_bytes: u64) -> anyhow::Result<()> {
+        // Until the probes know which blocks are recorded, they tell every free.
+        let policy = Policy::sampled(sample_bytes);
+        let meanwhile = Policy {
+            watched: watched::ALLOCATIONS | watched::FREES,
+            ..policy
+        };
+        self.probes.set_policy(tgid, &meanwhile)?;
+        self.keeping.restrict(tgid, policy);
+        Ok(())
     }
 
     /// Takes probes out: of one process, or, where all have the same, of all.

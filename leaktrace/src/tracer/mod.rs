@@ -6,6 +6,7 @@ mod assemble_go;
 mod attach;
 mod attach_command;
 mod attach_go;
+mod by_request;
 mod context;
 mod coverage;
 mod goroutines;
@@ -29,7 +30,7 @@ use crate::{
     config::Targets,
     decode::Event,
     go_watch::GoWatch,
-    host::{clock::Clock, maps::Mapping, memory},
+    host::{clock::Clock, maps::Mapping},
     ledger::Ledger,
     probes::{Probes, Scope, Settings},
     source::{BATCH, Source},
@@ -61,12 +62,6 @@ enum Todo {
     Imaged { tgid: u32 },
     /// It maps a file, which may hold an allocator.
     Mapped { tgid: u32, mapping: Mapping },
-}
-
-/// What live blocks may take of our memory where nobody said: a quarter of what is left, of the host or of our control
-/// group, so that a trace never is what brings a host down.
-fn our_share_of_memory() -> u64 {
-    memory::left_bytes(std::process::id()).map_or(u64::MAX, |left| left / 4)
 }
 
 /// The running trace.
@@ -101,6 +96,8 @@ pub struct Tracer {
     entering: FxHashSet<u32>,
     /// Processes that are traced if their container turns out to be meant.
     undecided: Vec<u32>,
+    /// Processes that are added one by one.
+    requested: by_request::Requested,
     /// Losses of the agent's own, by name.
     lost: BTreeMap<&'static str, u64>,
     /// Losses of the whole host that were reported already.
@@ -140,7 +137,7 @@ impl Tracer {
             source,
             ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
             deferred_frees_seen: 0,
-            ledger: Ledger::within(our_share_of_memory()),
+            ledger: Ledger::default(),
             courses: judging::Courses::new(settings),
             context: Context::new(mapping_watch, without),
             symbolizer: Symbolizer::spawn()?,
@@ -151,16 +148,12 @@ impl Tracer {
             holds_images: false,
             entering: FxHashSet::default(),
             undecided: Vec::new(),
+            requested: by_request::Requested::default(),
             lost: BTreeMap::new(),
             reported_lost: BTreeMap::new(),
             ended_count: 0,
             began_ns: Clock::now_boot_ns(),
         })
-    }
-
-    /// Has live blocks take no more than so many bytes of our memory; before anybody is traced.
-    pub fn keep_within(&mut self, memory_bytes: u64) {
-        self.ledger = Ledger::within(memory_bytes);
     }
 
     /// Waits until the probes call or something is mapped.
@@ -204,6 +197,7 @@ impl Tracer {
         self.context.spaces.advance(now_ns);
         self.publish_code()?;
         self.shed_ended();
+        self.forget_strangers();
         self.look_at_courses(now_ns);
         self.govern(now_ns)
     }

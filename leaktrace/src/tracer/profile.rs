@@ -16,7 +16,7 @@ impl Tracer {
     /// Whether a process is told of by its own profile from now on. Its program is followed already.
     pub(super) fn attach_profile(&mut self, tgid: u32, module: &Arc<Module>) -> bool {
         let is_sampled = self.policy.is_some_and(|policy| policy.sample_bytes != 0);
-        if !is_sampled {
+        if !is_sampled && !self.targets.is_by_request {
             return false;
         }
         self.go_watch.follow(tgid, module);

@@ -58,6 +58,7 @@ impl Tracer {
                 self.forget_governed(key, tgid);
             }
         }
+        self.requested.forget(key);
         self.courses.forget(key);
         self.ledger.forget(key);
         self.context.roster.forget(key);

@@ -1,8 +1,11 @@
-//! Owns `leaktrace watch`: the daemon that looks at every process's memory, without any probe, and
-//! tells whose keeps growing.
+//! Owns `leaktrace watch`: the daemon that looks at every process's memory, without any probe, puts probes into
+//! those that keep growing, and tells what was found.
 //! Must not know options as they are typed.
 
+mod account;
+mod probing;
 mod survey;
+mod suspects;
 mod tell;
 mod trend;
 
@@ -16,9 +19,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use rustc_hash::FxHashSet;
 use tokio::{
     sync::watch::Receiver,
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::{
@@ -30,8 +34,10 @@ use crate::{
         model::{End, Process, Report, Start},
     },
     session,
+    summary::View,
 };
-use survey::Survey;
+use survey::{Seen, Survey};
+use suspects::Suspects;
 
 /// Processes that grow and are told in one report, the fastest first.
 const GROWING_MAX: usize = 100;
@@ -47,6 +53,10 @@ pub struct WatchConfig {
     pub look_pause: Duration,
     /// So many of the largest processes are told, also where nothing grows.
     pub largest: usize,
+    /// The part of one CPU that probes may take of the host, and so of each process.
+    pub max_overhead: f64,
+    /// Sites told of each process, and what counts as long-lived.
+    pub view: View,
     /// Where figures are served, and the file of the token that opens them.
     pub listen: Option<(SocketAddr, Option<PathBuf>)>,
     /// The options as the stream's first line tells them.
@@ -67,23 +77,24 @@ pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
         tokio::spawn(listener.serve(Arc::clone(&board)));
     }
     let clock = Clock::anchor().context("failed to read the clocks")?;
+    let suspects = Suspects::new(config.max_overhead, config.view)?;
     let mut survey = Survey::new(config.look_pause);
     survey.look()?;
     let mut run = Run {
         stream: JsonStream::new(session::host()),
         began: Instant::now(),
-        began_ns: Clock::now_boot_ns(),
         reports: 0,
         refused_told: 0,
         is_read: true,
         config,
         clock,
         survey,
+        suspects,
         board,
     };
     run.start()?;
     let reason = run.until_end(stop).await?;
-    run.end(reason)
+    run.end(reason).await
 }
 
 /// A run once everything is in place.
@@ -91,10 +102,10 @@ struct Run {
     config: WatchConfig,
     clock: Clock,
     survey: Survey,
+    suspects: Suspects,
     stream: JsonStream,
     board: Arc<Board>,
     began: Instant,
-    began_ns: u64,
     reports: u32,
     /// Processes not followed that reports told of.
     refused_told: u64,
@@ -117,9 +128,11 @@ impl Run {
         };
         self.write(|stream, bytes| stream.start(&start, bytes))?;
         eprintln!(
-            "leaktrace: watching {} processes, every {:?}; Ctrl-C to stop",
+            "leaktrace: watching {} processes, every {:?}, and no probe is in place; a trap costs {:.0} ns here; \
+             Ctrl-C to stop",
             self.survey.count(),
             self.config.look_pause,
+            self.suspects.ns_per_hit(),
         );
         self.board.set_ready();
         if let Err(error) = notify::ready() {
@@ -142,12 +155,18 @@ impl Run {
                 _ = stop.wait_for(|stop| *stop) => return Ok("signal"),
                 () = sleep_until(end) => return Ok("duration"),
                 () = sleep_until(next_report) => {
-                    self.report()?;
+                    self.report().await?;
                     next_report += self.config.interval;
                 }
                 _ = look.tick() => {
                     self.survey.look()?;
+                    self.suspects.consider(&self.survey.ranked())?;
                     self.board.beat();
+                }
+                () = pause(&self.suspects) => self.suspects.look().await?,
+                called = self.suspects.wait() => {
+                    called.context("failed to wait for the ring")?;
+                    self.suspects.look().await?;
                 }
             }
         }
@@ -155,10 +174,15 @@ impl Run {
     }
 
     /// Writes a report and shows it to those who ask.
-    fn report(&mut self) -> anyhow::Result<()> {
+    async fn report(&mut self) -> anyhow::Result<()> {
         self.reports += 1;
-        let processes = self.processes();
-        let mut lost = BTreeMap::new();
+        let ranked = self.survey.ranked();
+        let Report {
+            mut processes,
+            mut lost,
+            ..
+        } = self.suspects.report(self.reports, &ranked).await?;
+        self.add_unprobed(&mut processes, &ranked);
         let refused = self.survey.refused_count - self.refused_told;
         self.refused_told = self.survey.refused_count;
         if refused > 0 {
@@ -170,34 +194,38 @@ impl Run {
             elapsed: self.began.elapsed(),
             quiet_process_count: self.survey.count().saturating_sub(processes.len()) as u64,
             processes,
+            min_age: self.config.view.min_age,
             lost,
-            ..Report::default()
         };
         self.write(|stream, bytes| stream.report(&report, bytes))?;
         self.board.show(Arc::new(report));
         Ok(())
     }
 
-    /// Those that keep growing, and the largest of the others.
-    fn processes(&self) -> Vec<Process> {
-        let ranked = self.survey.ranked();
+    /// Adds those that keep growing, and the largest of the others, as far as they are not told yet.
+    fn add_unprobed(&self, processes: &mut Vec<Process>, ranked: &[Seen]) {
+        let told: FxHashSet<u32> = processes.iter().map(|it| it.identity.pid).collect();
         let growing = ranked.iter().filter(|seen| seen.trend.is_some()).count();
-        let told = growing.min(GROWING_MAX).max(self.config.largest);
-        let told = ranked.iter().take(told);
-        told.filter_map(|seen| tell::unprobed(seen, &self.clock, self.began_ns, None))
-            .collect()
+        let listed = growing.min(GROWING_MAX).max(self.config.largest);
+        let began_ns = self.suspects.began_ns();
+        for seen in ranked.iter().take(listed) {
+            if !told.contains(&seen.pid) {
+                let why = self.suspects.why_left(seen.pid);
+                processes.extend(tell::unprobed(seen, &self.clock, began_ns, why));
+            }
+        }
     }
 
-    fn end(&mut self, reason: &'static str) -> anyhow::Result<()> {
+    async fn end(&mut self, reason: &'static str) -> anyhow::Result<()> {
         if self.is_read {
-            self.report()?;
+            self.report().await?;
         }
         let end = End {
             time_unix_ns: self.now_unix_ns(),
             elapsed: self.began.elapsed(),
             reports: self.reports,
             processes: self.survey.count() as u64,
-            events: 0,
+            events: self.suspects.event_count(),
             lost: BTreeMap::new(),
             reason: reason.to_owned(),
         };
@@ -220,5 +248,13 @@ impl Run {
             }
             Err(error) => Err(anyhow::Error::new(error).context("failed to write the report")),
         }
+    }
+}
+
+/// Waits until those that have probes are to be looked at; for ever where there are none.
+async fn pause(suspects: &Suspects) {
+    match suspects.pause() {
+        Some(pause) => sleep(pause).await,
+        None => std::future::pending().await,
     }
 }

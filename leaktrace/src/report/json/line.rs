@@ -152,7 +152,16 @@ pub(super) struct Accuracy<'a> {
     pub sample_bytes: Integer,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_bytes_error: Option<Integer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<Windows>,
     pub lost: BTreeMap<&'a str, Integer>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Windows {
+    pub count: Integer,
+    pub recorded_seconds: f64,
+    pub followed_seconds: f64,
 }
 
 #[derive(Serialize)]

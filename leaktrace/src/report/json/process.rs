@@ -5,7 +5,7 @@ use super::cut::Cuts;
 use super::encode::{Integer, encoded_len, finite};
 use super::line::{
     Accuracy, Allocator, Collected, Counts, Executable, Exited, Figures, Go, NotCovered, Overhead,
-    Process, ProcessAttributes, ProcessIdentity, Suppressed, seconds,
+    Process, ProcessAttributes, ProcessIdentity, Suppressed, Windows, seconds,
 };
 use super::place::place;
 use super::{counters, longest};
@@ -31,6 +31,11 @@ pub(super) fn body<'a>(cuts: &mut Cuts, report: &Report, from: &'a model::Proces
             kind: from.accuracy.kind.word(),
             sample_bytes: Integer(from.accuracy.sample_bytes),
             live_bytes_error: from.accuracy.live_bytes_error.map(Integer),
+            windows: from.accuracy.windows.map(|windows| Windows {
+                count: Integer(windows.count),
+                recorded_seconds: seconds(windows.recorded),
+                followed_seconds: seconds(windows.followed),
+            }),
             lost: counters(cuts, "accuracy.lost", &from.accuracy.lost),
         },
         elapsed_seconds: seconds(report.elapsed),

@@ -122,6 +122,14 @@ impl Random {
         }
     }
 
+    fn windows(&mut self) -> Windows {
+        Windows {
+            count: self.number(),
+            recorded: Duration::from_millis(self.below(1 << 40)),
+            followed: Duration::from_millis(self.below(1 << 40)),
+        }
+    }
+
     fn verdict(&mut self) -> Verdict {
         let all = [
             Verdict::Growing,
@@ -252,6 +260,7 @@ impl Random {
                 kind: kinds[self.below(3) as usize],
                 sample_bytes: self.number(),
                 live_bytes_error: self.maybe(Self::number),
+                windows: self.maybe(Self::windows),
                 lost: self.map(Self::number),
             },
             rss_bytes: self.maybe(Self::number),

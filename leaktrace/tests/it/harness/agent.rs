@@ -149,6 +149,27 @@ impl Agent {
         panic!("goroutines of {pid} are not reported as they should be, but {last:#?}")
     }
 
+    /// Waits until no probe hangs on it any more.
+    pub fn await_no_uprobe_link(&self) {
+        let deadline = std::time::Instant::now() + super::PATIENCE;
+        let descriptors = format!("/proc/{}/fdinfo", self.child.id());
+        loop {
+            let files = std::fs::read_dir(&descriptors).unwrap().flatten();
+            // One that is closed meanwhile is none.
+            let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+            let count = texts.filter(|text| text.contains("uprobe")).count();
+            if count == 0 {
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{count} probes are left"
+            );
+            // Nothing tells that a link is gone.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         kill(self.nix_pid(), signal).unwrap();

@@ -13,6 +13,7 @@ use super::{
 use crate::report::{
     model::{
         Accuracy, Allocator, Executable, Exited, Go, NotCovered, Overhead, Process, Suppressed,
+        Windows,
     },
     read::duration,
 };
@@ -98,8 +99,29 @@ struct AccuracyPart {
     #[serde(default)]
     sample_bytes: u64,
     live_bytes_error: Option<u64>,
+    windows: Option<WindowsPart>,
     #[serde(default)]
     lost: BTreeMap<String, u64>,
+}
+
+impl From<WindowsPart> for Windows {
+    fn from(part: WindowsPart) -> Self {
+        Self {
+            count: part.count,
+            recorded: duration(part.recorded_seconds),
+            followed: duration(part.followed_seconds),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WindowsPart {
+    #[serde(default)]
+    count: u64,
+    #[serde(default)]
+    recorded_seconds: f64,
+    #[serde(default)]
+    followed_seconds: f64,
 }
 
 #[derive(Default, Deserialize)]
@@ -162,6 +184,7 @@ impl ProcessLine {
                 kind: self.accuracy.kind.into(),
                 sample_bytes: self.accuracy.sample_bytes,
                 live_bytes_error: self.accuracy.live_bytes_error,
+                windows: self.accuracy.windows.map(Windows::from),
                 lost,
             },
             rss_bytes: self.rss_bytes,

@@ -1,0 +1,387 @@
+//! Owns processes that are added to the trace and removed again while it runs, and the windows in which those
+//! are looked at whose every call would cost too much.
+//! Must not know who asks for it, or what may be spent.
+//!
+//! In a window some allocations are recorded. When it closes, all probes go out but those that tell of
+//! the ends of blocks, and of these the records are of blocks from windows alone. When that ends too, nothing is left in
+//! the process. What still lives then stays in the ledger: these are the survivors. In later windows their
+//! frees are seen again.
+
+use std::{thread, time::Duration};
+
+use leaktrace_common::policy::{Hits, Policy, watched};
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::Tracer;
+use crate::{
+    calibration::Cost,
+    host::clock::Clock,
+    judge::{Judgement, Survivors, WindowsSeen, judge_windows},
+    ledger::{ProcessKey, ProcessLedger},
+    probes::Scope,
+    report::model::{self, AccuracyKind, Coverage, Verdict},
+    summary::{self, ProcessSummary, SiteSummary, View},
+};
+
+/// Mean bytes between samples in a window. Where traps are what is dear, records may be many: what a window
+/// is for is to see blocks that survive, and those of a leak are few and often small.
+const WINDOW_SAMPLE_BYTES: u64 = 64;
+
+/// How long calls may take that are under way when a window closes.
+const CALL_PATIENCE: Duration = Duration::from_millis(1);
+
+/// The windows of one process.
+#[derive(Clone, Debug, Default)]
+struct Windows {
+    /// When each began, in microseconds since boot.
+    begins_us: Vec<u64>,
+    /// Since when there is one; for how long there were some.
+    recording: (Option<u64>, u64),
+    /// The same of what followed them.
+    following: (Option<u64>, u64),
+    /// How fast the process keeps growing.
+    bytes_per_second: f64,
+}
+
+/// Every process that was asked for, and the windows of those that are looked at in windows.
+#[derive(Debug, Default)]
+pub(super) struct Requested {
+    tgids: FxHashSet<u32>,
+    windows: FxHashMap<ProcessKey, Windows>,
+}
+
+impl Requested {
+    /// Whether a process is looked at in windows, so that its probes come and go.
+    pub(super) fn has_windows(&self, key: Option<ProcessKey>) -> bool {
+        key.is_some_and(|key| self.windows.contains_key(&key))
+    }
+
+    /// It is gone.
+    pub(super) fn forget(&mut self, key: ProcessKey) {
+        self.windows.remove(&key);
+    }
+}
+
+impl Tracer {
+    /// What a hit costs, where it was measured.
+    #[must_use]
+    pub fn cost(&self) -> Option<Cost> {
+        self.budget.cost
+    }
+
+    /// Begins to prepare what probes need in a process, such as tables to unwind its code by, which takes up to
+    /// some seconds on another thread. It has no probe yet.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn prepare(&mut self, tgid: u32) -> anyhow::Result<()> {
+        self.drain()?;
+        self.probes.set_policy(tgid, &Policy::NOTHING)?;
+        self.requested.tgids.insert(tgid);
+        self.admit(tgid);
+        self.publish_code()
+    }
+
+    /// Puts probes into a process that was prepared, every call of which is recorded from then on.
+    ///
+    /// # Errors
+    ///
+    /// In one clause, where it cannot be traced.
+    pub fn add(&mut self, tgid: u32) -> Result<(), String> {
+        let told = |error: anyhow::Error| format!("{error:#}");
+        if let Err(why) = self.attach_one(tgid) {
+            self.remove(tgid).map_err(told)?;
+            return Err(why);
+        }
+        self.probes
+            .set_policy(tgid, &Policy::EVERYTHING)
+            .map_err(told)
+    }
+
+    /// Takes a process's probes out and forgets it.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to read or write its maps.
+    pub fn remove(&mut self, tgid: u32) -> anyhow::Result<()> {
+        self.probes.set_policy(tgid, &Policy::NOTHING)?;
+        self.attachments.release_beginnings(&mut self.probes, tgid);
+        self.attachments.release(&mut self.probes, tgid);
+        self.drain()?;
+        self.requested.tgids.remove(&tgid);
+        match self.ledger.key(tgid) {
+            Some(key) => self.forget(key),
+            None => self.probes.forget_policy(tgid),
+        }
+        Ok(())
+    }
+
+    /// Drops processes that nobody asks for, any more: their last records come after them.
+    pub(super) fn forget_strangers(&mut self) {
+        if !self.targets.is_by_request {
+            return;
+        }
+        for key in self.ledger.keys() {
+            let tgid = self.ledger.get(key).map(ProcessLedger::tgid);
+            if tgid.is_none_or(|tgid| !self.requested.tgids.contains(&tgid)) {
+                self.forget(key);
+            }
+        }
+    }
+
+    /// Whether a process is traced and lives.
+    #[must_use]
+    pub fn has(&self, tgid: u32) -> bool {
+        let process = self.ledger.key(tgid).and_then(|key| self.ledger.get(key));
+        process.is_some_and(|it| it.exited_ns().is_none())
+    }
+
+    /// What the probes did in a process since it was added.
+    #[must_use]
+    pub fn hits_of(&self, tgid: u32) -> Hits {
+        self.probes.hits(tgid)
+    }
+
+    /// Live blocks of a process that were recorded.
+    #[must_use]
+    pub fn live_blocks(&self, tgid: u32) -> usize {
+        let process = self.ledger.key(tgid).and_then(|key| self.ledger.get(key));
+        process.map_or(0, ProcessLedger::live_count)
+    }
+
+    /// Whether a process is told of by its own memory profile, without a probe.
+    #[must_use]
+    pub fn is_profiled(&self, tgid: u32) -> bool {
+        self.go.profile_rate(tgid).is_some()
+    }
+
+    /// Whether it is one of Go's, whose blocks' ends only its collections tell.
+    #[must_use]
+    pub fn is_of_go(&self, tgid: u32) -> bool {
+        self.is_go(tgid)
+    }
+
+    /// Notes how fast a process keeps growing; 0 where it does not.
+    pub fn note_growth(&mut self, tgid: u32, bytes_per_second: f64) {
+        if let Some(windows) = self.windows_mut(tgid) {
+            windows.bytes_per_second = bytes_per_second;
+        }
+    }
+
+    /// From now on a process is looked at in windows, of which there is none yet: its probes go out, and what
+    /// was live is given up.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn begin_windows(&mut self, tgid: u32) -> anyhow::Result<()> {
+        self.probes.set_policy(tgid, &Policy::NOTHING)?;
+        self.attachments.release_beginnings(&mut self.probes, tgid);
+        self.attachments.release(&mut self.probes, tgid);
+        self.drain()?;
+        let Some(key) = self.ledger.key(tgid) else {
+            return Ok(());
+        };
+        if let Some(process) = self.ledger.get(key) {
+            self.probes.release(tgid, process.addresses());
+        }
+        self.ledger.give_up_blocks(key);
+        self.requested.windows.insert(key, Windows::default());
+        Ok(())
+    }
+
+    /// Puts the probes in again and begins to record, for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn open_window(&mut self, tgid: u32, most: Duration) -> anyhow::Result<()> {
+        // Probes of which some are in place must record nothing.
+        self.probes.set_policy(tgid, &Policy::NOTHING)?;
+        self.probes.forget_threads(tgid);
+        self.attachments.forget(&mut self.probes, tgid);
+        for mapping in self.file_mappings(tgid) {
+            // What fails is told in the report, as coverage.
+            let _ = self.attach_mapping(tgid, &mapping, Scope::Process(tgid));
+        }
+        let now_ns = Clock::now_boot_ns();
+        if let Some(windows) = self.windows_mut(tgid) {
+            windows.begins_us.push(now_ns / 1_000);
+            windows.recording.0 = Some(now_ns);
+        }
+        let most_ns = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        self.probes.set_policy(
+            tgid,
+            &Policy {
+                until_ns: now_ns.saturating_add(most_ns),
+                ..Policy::sampled(WINDOW_SAMPLE_BYTES)
+            },
+        )
+    }
+
+    /// Records no more allocations, and waits for the frees of those that were.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn close_window(&mut self, tgid: u32) -> anyhow::Result<()> {
+        let frees = Policy {
+            watched: watched::FREES | watched::KEPT_ONLY,
+            ..Policy::sampled(WINDOW_SAMPLE_BYTES)
+        };
+        self.probes.set_policy(tgid, &frees)?;
+        let now_ns = Clock::now_boot_ns();
+        if let Some(windows) = self.windows_mut(tgid) {
+            let began_ns = windows.recording.0.take().unwrap_or(now_ns);
+            windows.recording.1 += now_ns - began_ns;
+            windows.following.0 = Some(now_ns);
+        }
+        // A call whose return nobody sees would hide the frees after it.
+        thread::sleep(CALL_PATIENCE);
+        self.attachments.release_beginnings(&mut self.probes, tgid);
+        self.probes.forget_threads(tgid);
+        Ok(())
+    }
+
+    /// Takes all probes out; what lives now has survived.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn end_window(&mut self, tgid: u32) -> anyhow::Result<()> {
+        self.drain()?;
+        self.probes.set_policy(tgid, &Policy::NOTHING)?;
+        self.attachments.release(&mut self.probes, tgid);
+        let now_ns = Clock::now_boot_ns();
+        if let Some(windows) = self.windows_mut(tgid) {
+            let began_ns = windows.following.0.take().unwrap_or(now_ns);
+            windows.following.1 += now_ns - began_ns;
+        }
+        Ok(())
+    }
+
+    /// From now on every call of a process is recorded that was looked at in windows: it has calmed down.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to write its maps.
+    pub fn end_windows(&mut self, tgid: u32) -> anyhow::Result<()> {
+        self.begin_windows(tgid)?;
+        if let Some(key) = self.ledger.key(tgid) {
+            self.requested.forget(key);
+        }
+        self.attachments.forget(&mut self.probes, tgid);
+        self.probes.forget_threads(tgid);
+        for mapping in self.file_mappings(tgid) {
+            // What fails is told in the report, as coverage.
+            let _ = self.attach_mapping(tgid, &mapping, Scope::Process(tgid));
+        }
+        self.probes.set_policy(tgid, &Policy::EVERYTHING)
+    }
+
+    /// The judgement on a process as it stands, without naming anything: growing where one of its sites is that
+    /// a report would list.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses to read its maps.
+    pub fn judgement_of(&self, tgid: u32, view: View) -> anyhow::Result<Judgement> {
+        let key = self.ledger.key(tgid);
+        let Some((key, process)) = key.and_then(|key| Some((key, self.ledger.get(key)?))) else {
+            return Ok(Judgement::default());
+        };
+        let losses = self.losses()?;
+        let grounds = self.grounds(key, process, &losses);
+        let (stacks, now_ns) = (&self.context.stacks, Clock::now_boot_ns());
+        let mut summary = summary::summarize(process, stacks, now_ns, view, grounds);
+        self.judge_windowed(key, process, &mut summary);
+        let is_growing = |site: &SiteSummary| site.judgement.verdict == Verdict::Growing;
+        let mut judgement = summary.judgement;
+        judgement.verdict = if summary.sites.iter().any(is_growing) {
+            Verdict::Growing
+        } else {
+            Verdict::Young
+        };
+        Ok(judgement)
+    }
+
+    /// Judges a process that is looked at in windows by what survived of them.
+    pub(super) fn judge_windowed(
+        &self,
+        key: ProcessKey,
+        process: &ProcessLedger,
+        summary: &mut ProcessSummary,
+    ) {
+        let Some(windows) = self.requested.windows.get(&key) else {
+            return;
+        };
+        // What was made in a window that goes on has not survived it.
+        let is_over = windows.recording.0.is_none() && windows.following.0.is_none();
+        let ended = windows.begins_us.len() - usize::from(!is_over);
+        let end_us = windows.begins_us.get(ended).copied().unwrap_or(u64::MAX);
+        let mut births: FxHashMap<usize, (u64, FxHashSet<usize>)> = FxHashMap::default();
+        for (site, born_us) in process.births().filter(|(_, born_us)| *born_us < end_us) {
+            let window = windows.begins_us.partition_point(|it| *it <= born_us);
+            let (samples, made_in) = births.entry(site).or_default();
+            *samples += 1;
+            made_in.insert(window);
+        }
+        let survivors = |numbers: &[u32]| {
+            let mut sum = Survivors::default();
+            let mut made_in: FxHashSet<usize> = FxHashSet::default();
+            for number in numbers.iter().map(|it| *it as usize) {
+                let Some((samples, windows)) = births.get(&number) else {
+                    continue;
+                };
+                let born = process.sites()[number].born_before(end_us);
+                sum.bytes += born.bytes;
+                sum.samples += samples;
+                made_in.extend(windows);
+            }
+            sum.windows = made_in.len() as u64;
+            sum
+        };
+        let numbers: Vec<u32> = births.keys().map(|it| *it as u32).collect();
+        let all = survivors(&numbers);
+        let seen = WindowsSeen {
+            count: ended as u64,
+            seconds: windows.recording.1 as f64 / 1e9,
+            process_bytes_per_second: windows.bytes_per_second,
+        };
+        summary.judgement = judge_windows(all, all, seen);
+        for site in &mut summary.sites {
+            site.judgement = judge_windows(survivors(site.numbers()), all, seen);
+        }
+    }
+
+    /// Says of a process how it was looked at, where that was in windows.
+    pub(super) fn tell_windows(&self, key: ProcessKey, process: &mut model::Process) {
+        let Some(windows) = self.requested.windows.get(&key) else {
+            return;
+        };
+        let (count, recorded) = (windows.begins_us.len(), windows.recording.1);
+        process.accuracy.windows = Some(model::Windows {
+            count: count as u64,
+            recorded: Duration::from_nanos(recorded),
+            followed: Duration::from_nanos(windows.following.1),
+        });
+        process.accuracy.lost.remove("blocks_unfollowed");
+        if process.accuracy.kind == AccuracyKind::Exact {
+            process.accuracy.kind = AccuracyKind::Sampled;
+        }
+        if process.coverage != Coverage::None {
+            process.coverage = Coverage::Partial;
+            process.coverage_reason = Some(format!(
+                "every call would cost more than allowed: looked at in {count} windows of {} ms in all, \
+                 and figures are of what survived them",
+                recorded / 1_000_000
+            ));
+        }
+    }
+
+    fn windows_mut(&mut self, tgid: u32) -> Option<&mut Windows> {
+        let key = self.ledger.key(tgid)?;
+        self.requested.windows.get_mut(&key)
+    }
+}

@@ -1,0 +1,305 @@
+//! Owns whom probes are put into, for how long, and what was found: of those whose memory keeps growing.
+//! Must not know how memory is watched, or how a report is written.
+
+mod look;
+mod told;
+
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use leaktrace_common::policy::Policy;
+use rustc_hash::FxHashMap;
+
+use super::{account::Account, probing::Probing, survey::Seen};
+use crate::{
+    calibration::Cost,
+    config::Targets,
+    host::{clock::Clock, process::ProcessFacts},
+    probes::Settings,
+    report::model::Process,
+    summary::View,
+    tracer::Tracer,
+};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Processes that have probes at once: each has its share of what may be spent.
+const PROBED_MAX: usize = 4;
+
+/// How often it is asked whether a leak was found.
+const VERDICT_PAUSE_NS: u64 = 2 * SECOND_NS;
+
+/// As long is looked for a leak: all the time, a verdict takes about half a minute.
+const PATIENCE_NS: u64 = 300 * SECOND_NS;
+
+/// In whom no leak was found is left alone for so long, and each time for twice as long.
+const LEFT_NS: u64 = 600 * SECOND_NS;
+const LEFT_MAX_NS: u64 = 6 * 3_600 * SECOND_NS;
+
+/// Probes stay in the kernel, in nobody's code, for so long after they were needed.
+const IDLE_NS: u64 = 120 * SECOND_NS;
+
+/// As long it takes to prepare most processes; what is not ready then is waited for.
+const PREPARATION_NS: u64 = SECOND_NS;
+
+/// How often probes are looked after, and how often while there is a window.
+const PAUSE: Duration = Duration::from_millis(20);
+const WINDOW_PAUSE: Duration = Duration::from_millis(2);
+
+/// What became of a process that kept growing.
+enum State {
+    /// It gets probes then: what they need is being prepared.
+    Prepared { at_ns: u64 },
+    /// It has probes since then.
+    Probed {
+        probing: Box<Probing>,
+        since_ns: u64,
+    },
+    /// A leak was found, and its probes went out then.
+    Found { process: Box<Process>, out_ns: u64 },
+    /// It is left alone until then, for this reason.
+    Left { until_ns: u64, why: String },
+}
+
+struct Suspect {
+    start_ticks: u64,
+    name: String,
+    /// How fast it keeps growing; 0 where it does not.
+    bytes_per_second: f64,
+    /// For how long it was left alone the last time.
+    left_before_ns: u64,
+    state: State,
+}
+
+impl Suspect {
+    /// Leaves it alone, for longer than the last time.
+    fn leave(&mut self, now_ns: u64, why: String) {
+        self.left_before_ns = (2 * self.left_before_ns).clamp(LEFT_NS, LEFT_MAX_NS);
+        self.state = State::Left {
+            until_ns: now_ns + self.left_before_ns,
+            why,
+        };
+    }
+}
+
+/// Everyone who was suspected and still runs.
+pub struct Suspects {
+    tracer: Option<Tracer>,
+    idle_since_ns: u64,
+    cost: Cost,
+    account: Account,
+    view: View,
+    by_pid: FxHashMap<u32, Suspect>,
+    next_verdict_ns: u64,
+    began_ns: u64,
+}
+
+impl Suspects {
+    /// Loads the probes, so that what does not work is told at once, and measures what they cost here.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel or the privileges do not allow it.
+    pub fn new(limit: f64, view: View) -> anyhow::Result<Self> {
+        let mut tracer = load()?;
+        tracer.calibrate(None)?;
+        let cost = tracer.cost().context(
+            "cannot tell what probes cost, as --max-overhead needs; remedy: see `leaktrace doctor`",
+        )?;
+        let now_ns = Clock::now_boot_ns();
+        Ok(Self {
+            tracer: Some(tracer),
+            idle_since_ns: now_ns,
+            cost,
+            account: Account::new(limit, now_ns),
+            view,
+            by_pid: FxHashMap::default(),
+            next_verdict_ns: 0,
+            began_ns: now_ns,
+        })
+    }
+
+    /// What a trap costs here, in nanoseconds.
+    pub fn ns_per_hit(&self) -> f64 {
+        self.cost.ns_per_hit
+    }
+
+    /// How long to wait before the next look; `None` where nobody has probes.
+    pub fn pause(&self) -> Option<Duration> {
+        let probed = self.by_pid.values().filter_map(|it| match &it.state {
+            State::Probed { probing, .. } => Some(probing.is_in_window()),
+            State::Prepared { .. } => Some(false),
+            _ => None,
+        });
+        probed
+            .map(|is_in_window| if is_in_window { WINDOW_PAUSE } else { PAUSE })
+            .min()
+    }
+
+    /// Waits until the probes call; for ever where nobody has any.
+    pub async fn wait(&self) -> io::Result<()> {
+        match (&self.tracer, self.pause()) {
+            (Some(tracer), Some(_)) => tracer.wait().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// Puts probes into those that keep growing, the fastest first, and forgets those that are gone.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel no longer allows it.
+    pub fn consider(&mut self, ranked: &[Seen]) -> anyhow::Result<()> {
+        let now_ns = Clock::now_boot_ns();
+        let seen: FxHashMap<u32, &Seen> = ranked.iter().map(|it| (it.pid, it)).collect();
+        let gone: Vec<u32> = self
+            .by_pid
+            .iter()
+            .filter(|(pid, it)| {
+                let seen = seen.get(pid);
+                seen.is_none_or(|seen| seen.start_ticks != it.start_ticks)
+            })
+            .map(|(pid, _)| *pid)
+            .collect();
+        for pid in gone {
+            self.by_pid.remove(&pid);
+        }
+        for (pid, suspect) in &mut self.by_pid {
+            if let Some(seen) = seen.get(pid) {
+                suspect.bytes_per_second = seen.bytes_per_second();
+            }
+        }
+        for seen in ranked.iter().take_while(|it| it.trend.is_some()) {
+            if self.probed_count() >= PROBED_MAX {
+                break;
+            }
+            let is_due = self.by_pid.get(&seen.pid).is_none_or(|it| match it.state {
+                State::Left { until_ns, .. } => now_ns >= until_ns,
+                _ => false,
+            });
+            if is_due {
+                self.prepare(seen, now_ns)?;
+            }
+        }
+        self.rest(now_ns)
+    }
+
+    fn probed_count(&self) -> usize {
+        let is_probed =
+            |it: &&Suspect| matches!(it.state, State::Probed { .. } | State::Prepared { .. });
+        self.by_pid.values().filter(is_probed).count()
+    }
+
+    fn prepare(&mut self, seen: &Seen, now_ns: u64) -> anyhow::Result<()> {
+        let Ok(facts) = ProcessFacts::read(seen.pid) else {
+            return Ok(());
+        };
+        let name = facts.executable_name();
+        let tracer = match &mut self.tracer {
+            Some(tracer) => tracer,
+            none => none.insert(load()?),
+        };
+        tracer.prepare(seen.pid)?;
+        say(&format!(
+            "pid {} ({}) keeps growing, by {:.0} KiB/s: probes go in",
+            seen.pid,
+            name.escape_default(),
+            seen.bytes_per_second() / 1024.0
+        ));
+        let suspect = Suspect {
+            start_ticks: seen.start_ticks,
+            name,
+            bytes_per_second: seen.bytes_per_second(),
+            left_before_ns: self.by_pid.get(&seen.pid).map_or(0, |it| it.left_before_ns),
+            state: State::Prepared {
+                at_ns: now_ns + PREPARATION_NS,
+            },
+        };
+        self.by_pid.insert(seen.pid, suspect);
+        Ok(())
+    }
+
+    /// Puts probes into those that are prepared. While another is in a window that must not wait.
+    fn add_prepared(&mut self, now_ns: u64) {
+        let due = self.by_pid.iter().find_map(|(pid, it)| match it.state {
+            State::Prepared { at_ns } if at_ns <= now_ns => Some(*pid),
+            _ => None,
+        });
+        let (Some(pid), Some(tracer)) = (due, &mut self.tracer) else {
+            return;
+        };
+        let added = tracer.add(pid);
+        let now_ns = Clock::now_boot_ns();
+        let Some(suspect) = self.by_pid.get_mut(&pid) else {
+            return;
+        };
+        match added {
+            Ok(()) => {
+                suspect.state = State::Probed {
+                    probing: Box::new(Probing::new(self.cost, self.account.limit(), now_ns)),
+                    since_ns: now_ns,
+                };
+            }
+            Err(why) => {
+                say(&format!(
+                    "pid {pid} ({}) has no probes: {why}",
+                    suspect.name.escape_default()
+                ));
+                suspect.leave(now_ns, why);
+            }
+        }
+    }
+
+    /// Takes the probes out of the kernel when nobody had any for long.
+    fn rest(&mut self, now_ns: u64) -> anyhow::Result<()> {
+        if self.probed_count() > 0 {
+            self.idle_since_ns = now_ns;
+        } else if now_ns.saturating_sub(self.idle_since_ns) > IDLE_NS {
+            self.tracer = None;
+        } else if let Some(tracer) = &mut self.tracer {
+            tracer.drain()?;
+        }
+        Ok(())
+    }
+
+    /// Why a process has no probes, where that was decided.
+    pub fn why_left(&self, pid: u32) -> Option<&str> {
+        match &self.by_pid.get(&pid)?.state {
+            State::Left { why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Events taken in, since the probes were loaded.
+    pub fn event_count(&self) -> u64 {
+        self.tracer.as_ref().map_or(0, Tracer::event_count)
+    }
+
+    /// Since when this watches, in boot-clock nanoseconds.
+    pub fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+}
+
+/// Loads the probes; nobody has any yet.
+fn load() -> anyhow::Result<Tracer> {
+    let targets = Targets {
+        is_by_request: true,
+        ..Targets::default()
+    };
+    let settings = Settings {
+        is_governed: true,
+        policy: Policy::NOTHING,
+        ..Settings::default()
+    };
+    Tracer::new(targets, &settings)
+}
+
+/// A line for people.
+fn say(what: &str) {
+    // Whoever closed stderr does not want to know.
+    let _ = writeln!(io::stderr(), "leaktrace: {what}");
+}
