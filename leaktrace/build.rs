@@ -96,7 +96,8 @@ fn set_environment(cargo: &mut Command, target: &str, linker: &Path) -> Result<(
     let arch = required("CARGO_CFG_TARGET_ARCH")?
         .to_string_lossy()
         .into_owned();
-    let flags = [
+    let rustc = required("RUSTC")?;
+    let mut flags = vec![
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         // The verifier's log and the maps' types come from debug information.
         "-Cdebuginfo=2".to_owned(),
@@ -105,18 +106,36 @@ fn set_environment(cargo: &mut Command, target: &str, linker: &Path) -> Result<(
         // where the next one is right; what matters to it is an error.
         "-Alinker_messages".to_owned(),
     ];
+    flags.extend(placeless(&rustc)?);
     let linker_variable = format!(
         "CARGO_TARGET_{}_LINKER",
         target.to_ascii_uppercase().replace('-', "_")
     );
     cargo
-        .env("RUSTC", required("RUSTC")?)
+        .env("RUSTC", rustc)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env(linker_variable, linker)
         // `build-std` is the one unstable feature needed; the pinned stable
         // compiler allows it under this variable, as the kernel's own build does.
         .env("RUSTC_BOOTSTRAP", "1");
     Ok(())
+}
+
+/// Flags by which the object's debug information does not tell where it was built: every clone makes the same.
+fn placeless(rustc: &OsStr) -> Result<Vec<String>, String> {
+    let output = Command::new(rustc).args(["--print", "sysroot"]).output();
+    let output = output.map_err(|error| format!("failed to run {}: {error}", rustc.display()))?;
+    let sysroot = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let mut places = vec![
+        (workspace_dir()?, "leaktrace"),
+        (Path::new(&sysroot).join("lib/rustlib/src/rust"), "rust"),
+    ];
+    places.extend(home.map(|home| (home, "cargo")));
+    let remap =
+        |(place, name): (PathBuf, _)| format!("--remap-path-prefix={}=/{name}", place.display());
+    Ok(places.into_iter().map(remap).collect())
 }
 
 /// Whether a variable describes the agent's build or its flags.

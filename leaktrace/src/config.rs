@@ -40,6 +40,8 @@ pub struct TraceConfig {
     pub sample_bytes: u64,
     /// The part of one CPU that probes may take of each process; `None` for no limit.
     pub max_overhead: Option<f64>,
+    /// Bytes of our memory that live blocks may take; `None` for a share of what is left.
+    pub max_memory: Option<u64>,
     /// Exit with 1 when a site is judged to be growing.
     pub fail_on_leak: bool,
     /// Whether stacks are walked by unwind tables, or by frame pointers alone.

@@ -141,6 +141,9 @@ fn load(config: &TraceConfig) -> anyhow::Result<Tracer> {
     tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
     tracer.use_unwind_tables(config.has_unwind_tables);
     tracer.calibrate(config.max_overhead)?;
+    if let Some(bytes) = config.max_memory {
+        tracer.keep_within(bytes);
+    }
     Ok(tracer)
 }
 

@@ -20,6 +20,8 @@ pub enum Profile {
     Debug,
     /// Optimized and static: it runs in any image and on any distribution.
     Release,
+    /// The same, as small as it gets and without symbols: what images hold.
+    Dist,
 }
 
 /// Builds the agent and gives its path.
@@ -36,7 +38,7 @@ pub fn build(tools: &Tools, profile: Profile) -> Result<PathBuf> {
         }
         Profile::Release => {
             cargo.arg("--release");
-            let triple = set_static(&mut cargo)?;
+            let triple = set_static(&mut cargo, "")?;
             seed::sow(&triple)?;
             run(&mut cargo)?;
             seed::harvest(&triple)?;
@@ -46,21 +48,54 @@ pub fn build(tools: &Tools, profile: Profile) -> Result<PathBuf> {
             place(&built, &agent)?;
             Ok(agent)
         }
+        Profile::Dist => {
+            cargo.args(["--profile", "dist"]);
+            let flags = placeless(&mut cargo)?;
+            let triple = set_static(&mut cargo, &flags)?;
+            run(&mut cargo)?;
+            Ok(toolchain::target_dir().join(triple).join("dist/leaktrace"))
+        }
     }
 }
 
-/// Makes a cargo command build a static program; gives the triple in whose
+/// Flags by which a program does not tell where it was built, so that every clone on every machine builds the
+/// same one: paths stand in what a panic says, in Rust and in C.
+fn placeless(cargo: &mut Command) -> Result<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let sysroot = toolchain::stdout_of(toolchain::command("rustc").args(["--print", "sysroot"]))?;
+    let mut places = vec![
+        (toolchain::workspace_dir(), "leaktrace"),
+        (toolchain::target_dir(), "target"),
+        (
+            Path::new(sysroot.trim()).join("lib/rustlib/src/rust"),
+            "rust",
+        ),
+    ];
+    places.extend(home.map(|home| (home, "cargo")));
+    let (mut of_rust, mut of_c) = (String::new(), env::var("CFLAGS").unwrap_or_default());
+    for (place, name) in places {
+        let place = place.display();
+        of_rust.push_str(&format!(" --remap-path-prefix={place}=/{name}"));
+        of_c.push_str(&format!(" -ffile-prefix-map={place}=/{name}"));
+    }
+    cargo.env("CFLAGS", of_c);
+    Ok(of_rust)
+}
+
+/// Makes a cargo command build a static program, with other flags; gives the triple in whose
 /// directory the program will lie.
 ///
 /// # Errors
 /// Fails where the compiler does not tell the host's triple.
-pub fn set_static(cargo: &mut Command) -> Result<String> {
+pub fn set_static(cargo: &mut Command, others: &str) -> Result<String> {
     let triple = toolchain::host_triple()?;
     // With a target named, even if it is the host, the flags spare build scripts
     // and procedural macros, which cannot be static.
     cargo.args(["--target", &triple]);
     let mut flags = env::var_os("RUSTFLAGS").unwrap_or_default();
     flags.push(" -C target-feature=+crt-static");
+    flags.push(others);
     cargo.env("RUSTFLAGS", flags);
     Ok(triple)
 }

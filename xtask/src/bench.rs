@@ -28,7 +28,7 @@ pub fn run(tools: &Tools, name: Option<&str>) -> Result<()> {
         let mut cargo = tools.cargo()?;
         cargo.args(["bench", "--package", "leaktrace", "--bench", bench]);
         // Built like the agent, so that both share the compiled dependencies.
-        agent::set_static(&mut cargo)?;
+        agent::set_static(&mut cargo, "")?;
         if bench.starts_with("go") {
             golang::ensure()?;
             cargo.env("LEAKTRACE_CACHE", cache::dir()?);

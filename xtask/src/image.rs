@@ -7,7 +7,6 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -31,10 +30,9 @@ const DIRECTORIES: [&str; 3] = ["tmp/", "var/", "var/cache/"];
 /// # Errors
 /// Fails where the agent does not build, is not static, or is too large.
 pub fn run(tools: &Tools) -> Result<()> {
-    let built = agent::build(tools, Profile::Release)?;
+    let agent = agent::build(tools, Profile::Dist)?;
     let directory = toolchain::target_dir().join("image");
     fs::create_dir_all(&directory).context("failed to create target/image")?;
-    let agent = strip(&built, &directory)?;
     let image = pack(&agent, &directory.join("leaktrace-oci.tar"))?;
     let twin = pack(&agent, &directory.join("leaktrace-oci-again.tar"))?;
     ensure!(
@@ -64,15 +62,6 @@ struct Image {
     digest: String,
     /// Unpacked.
     bytes: u64,
-}
-
-/// The agent without its symbol table, which only a debugger reads.
-fn strip(built: &Path, directory: &Path) -> Result<PathBuf> {
-    let stripped = directory.join("leaktrace");
-    let mut strip = Command::new("strip");
-    strip.arg("--strip-all").arg("-o").args([&stripped, built]);
-    agent::run(&mut strip).context("failed to strip the agent; remedy: install binutils")?;
-    Ok(stripped)
 }
 
 /// Writes the archive: <https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md>.

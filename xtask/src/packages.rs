@@ -1,11 +1,13 @@
 //! Owns the programs that only the tests need: real servers to trace.
 //! Must not know what the tests do with them.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{agent, golang, toolchain};
+use crate::vm::kernels;
+use crate::{agent, cache, golang, toolchain};
 
 /// A program that tests start, or another file that they need, and Debian's package with it.
 struct TestProgram {
@@ -69,12 +71,27 @@ const PROGRAMS: &[TestProgram] = &[
         name: "npm",
         package: "npm",
     },
+    TestProgram {
+        name: "qemu-system-x86_64",
+        package: QEMU,
+    },
+    TestProgram {
+        name: "busybox",
+        package: "busybox-static",
+    },
+    TestProgram {
+        name: "cpio",
+        package: "cpio",
+    },
     // It looks at the pages of reports.
     TestProgram {
         name: "chromium",
         package: "chromium",
     },
 ];
+
+/// The emulator's package.
+const QEMU: &str = "qemu-system-x86";
 
 /// The names of the programs that this machine lacks.
 pub fn missing() -> Vec<String> {
@@ -118,9 +135,16 @@ fn ensure_packages() -> Result<()> {
     eprintln!("xtask: installing {} for the tests", packages.join(", "));
     // A fresh machine has no package lists, or old ones that name files long gone.
     apt(&["update", "-qq"])?;
-    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
-    install.extend(packages);
-    apt(&install)?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    let (qemu, others): (Vec<_>, Vec<_>) = packages.into_iter().partition(|name| *name == QEMU);
+    if !others.is_empty() {
+        apt(&[&install, others.as_slice()].concat())?;
+    }
+    // Nothing that is there may go: where QEMU's tools are of the backports, so must be what is added.
+    let install = [install.as_slice(), &["--no-remove", QEMU]].concat();
+    if !qemu.is_empty() && apt(&install).is_err() {
+        apt_with_backports(&install)?;
+    }
     let left = missing_packages();
     if !left.is_empty() {
         bail!(
@@ -129,6 +153,25 @@ fn ensure_packages() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Runs apt-get with Debian's backports first, beside the machine's own sources, whose files stay as they are.
+fn apt_with_backports(install: &[&str]) -> Result<()> {
+    let release =
+        fs::read_to_string("/etc/os-release").context("failed to read /etc/os-release")?;
+    let mut lines = release.lines();
+    let suite = lines
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .map(|name| format!("{name}-backports"))
+        .context("/etc/os-release names no suite: install by hand what is missing")?;
+    let list = cache::dir()?.join("backports.list");
+    fs::write(&list, format!("deb {} {suite} main\n", kernels::mirror()?))
+        .with_context(|| format!("failed to write {}", list.display()))?;
+    let source = format!("Dir::Etc::SourceList={}", list.display());
+    let unchecked = "Acquire::Check-Valid-Until=false";
+    let options = ["-o", &source, "-o", unchecked];
+    apt(&[&options, ["update", "-qq"].as_slice()].concat())?;
+    apt(&[&options, install, &["-t", &suite]].concat())
 }
 
 /// Runs apt-get, which may ask nothing and start no service.

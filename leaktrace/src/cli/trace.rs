@@ -9,8 +9,8 @@ use leaktrace_common::limits;
 use super::forms::{ColourArg, FormatArg};
 use super::names::NameArgs;
 use super::values::{
-    parse_cgroup, parse_container, parse_duration, parse_glob, parse_interval, parse_pod,
-    parse_ring_size, parse_sample_size, parse_share, parse_size,
+    parse_cgroup, parse_container, parse_duration, parse_glob, parse_interval, parse_memory,
+    parse_pod, parse_ring_size, parse_sample_size, parse_share, parse_size,
 };
 use crate::{
     config::{Format, PodName, Targets, TraceConfig},
@@ -96,6 +96,12 @@ pub struct TraceArgs {
     /// Over it, fewer allocations are recorded, or probes are taken out for a while; the report says so.
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     pub max_overhead: Option<f64>,
+
+    /// Keep what is known of live blocks within so much memory [default: a quarter of what is free].
+    ///
+    /// Some 60 bytes an outstanding object. What finds no room is not followed; the report counts it.
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    pub max_memory: Option<u64>,
 
     /// List this many sites of each process [default: 10; 1000 in other forms than text and json].
     #[arg(long, value_name = "N")]
@@ -187,6 +193,7 @@ impl TraceArgs {
             ring_bytes: self.ring_size,
             sample_bytes: self.sample_bytes,
             max_overhead: self.max_overhead,
+            max_memory: self.max_memory,
             fail_on_leak: self.fail_on_leak,
             has_unwind_tables: !self.without_unwind_tables,
             oracle: self
@@ -249,6 +256,9 @@ impl TraceArgs {
         }
         if let Some(share) = self.max_overhead {
             told.insert("max_overhead", share.to_string());
+        }
+        if let Some(bytes) = self.max_memory {
+            told.insert("max_memory", bytes.to_string());
         }
         if let Some(path) = &self.suppressions {
             told.insert("suppressions", path.display().to_string());

@@ -85,6 +85,15 @@ pub(super) fn parse_sample_size(text: &str) -> Result<u64, String> {
     Ok(size)
 }
 
+/// Memory for what is followed: less would be good for nothing.
+pub(super) fn parse_memory(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    if size < 1 << 20 {
+        return Err("it must be at least 1MiB".to_owned());
+    }
+    Ok(size)
+}
+
 /// A size that a ring can have: a power of two of pages.
 pub(super) fn parse_ring_size(text: &str) -> Result<u32, String> {
     const MIN: u64 = 4 << 10;
@@ -112,6 +121,8 @@ mod tests {
         assert!(parse_size("much").unwrap_err().contains("4KiB"));
         assert_eq!(parse_ring_size("64KiB"), Ok(65_536));
         assert!(parse_ring_size("5000").is_err());
+        assert_eq!(parse_memory("64MiB"), Ok(64 << 20));
+        assert!(parse_memory("64").unwrap_err().contains("1MiB"));
         assert_eq!(parse_share("5%"), Ok(0.05));
         assert_eq!(parse_share("0.5"), Ok(0.5));
         for refused in ["0", "200%", "-1%", "NaN", "much", "%"] {

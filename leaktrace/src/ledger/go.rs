@@ -252,11 +252,25 @@ impl GoHeap {
 }
 
 impl ProcessLedger {
-    pub(super) fn allocate_go(&mut self, alloc: Alloc, is_tiny: bool, sample_bytes: u64) {
+    pub(super) fn allocate_go(
+        &mut self,
+        alloc: Alloc,
+        is_tiny: bool,
+        sample_bytes: u64,
+        has_room: bool,
+    ) {
         self.hit_count += 1;
         self.exited_ns = None;
         if self.is_profiled() {
             // The probes are there for another process of the program; this one's profile has it already.
+            return;
+        }
+        if !has_room {
+            self.anomalies.blocks_refused += 1;
+            if let Some(missed) = self.go.take(alloc.address) {
+                self.bury(missed);
+                self.anomalies.frees_implied += 1;
+            }
             return;
         }
         let is_shared = is_tiny && !alloc.address.is_multiple_of(TINY_SLOT_BYTES);

@@ -19,6 +19,9 @@ pub use process::{Anomalies, ProcessLedger};
 pub use profiled::ProfiledSite;
 pub use site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals};
 
+/// What a live block takes at worst, but for the moment when its table doubles; see `block`.
+const BLOCK_BYTES: u64 = 64;
+
 /// A process from its creation to its end. Unlike a pid it is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcessKey(u32);
@@ -29,40 +32,86 @@ pub struct Ledger {
     processes: FxHashMap<ProcessKey, ProcessLedger>,
     current: FxHashMap<u32, ProcessKey>,
     next_key: u32,
+    room: Room,
     /// Events taken in.
     pub event_count: u64,
 }
 
+/// How many live blocks all processes together may have here: what they hold is theirs to decide, and our memory is not.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    taken: usize,
+    most: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            taken: 0,
+            most: usize::MAX,
+        }
+    }
+}
+
+impl Room {
+    fn has(&self, more: usize) -> bool {
+        self.taken.saturating_add(more) <= self.most
+    }
+
+    fn change(&mut self, before: usize, after: usize) {
+        self.taken = (self.taken + after).saturating_sub(before);
+    }
+}
+
 impl Ledger {
+    /// A ledger whose live blocks take no more than about so many bytes; what finds no room is counted and not
+    /// followed.
+    #[must_use]
+    pub fn within(memory_bytes: u64) -> Self {
+        let most = memory_bytes / BLOCK_BYTES;
+        Self {
+            room: Room {
+                taken: 0,
+                most: usize::try_from(most).unwrap_or(usize::MAX),
+            },
+            ..Self::default()
+        }
+    }
+
     /// Takes in one event, in the order of the ring.
     pub fn apply(&mut self, event: &Event) {
         self.event_count += 1;
         match *event {
-            Event::Alloc(alloc) => self.of(alloc.tgid).allocate(alloc, 0),
+            Event::Alloc(alloc) => self.with(alloc.tgid, |it, has_room| {
+                it.allocate(alloc, 0, has_room);
+            }),
             Event::Sample {
                 alloc,
                 sample_bytes,
-            } => self.of(alloc.tgid).allocate(alloc, sample_bytes),
+            } => self.with(alloc.tgid, |it, has_room| {
+                it.allocate(alloc, sample_bytes, has_room);
+            }),
             Event::GoAlloc {
                 alloc,
                 is_tiny,
                 sample_bytes,
-            } => self
-                .of(alloc.tgid)
-                .allocate_go(alloc, is_tiny, sample_bytes),
-            Event::GoSweep(ref sweep) => self.of(sweep.tgid).sweep_go(sweep),
+            } => self.with(alloc.tgid, |it, has_room| {
+                it.allocate_go(alloc, is_tiny, sample_bytes, has_room);
+            }),
+            Event::GoSweep(ref sweep) => self.with(sweep.tgid, |it, _| it.sweep_go(sweep)),
             Event::GoCycle { tgid, time_ns } => self.of(tgid).begin_go_cycle(time_ns),
-            Event::Free { tgid, address } => self.of(tgid).free(address),
-            Event::ReallocBegin { tgid, tid, address } => self.of(tgid).begin_resize(tid, address),
+            Event::Free { tgid, address } => self.with(tgid, |it, _| it.free(address)),
+            Event::ReallocBegin { tgid, tid, address } => {
+                self.with(tgid, |it, _| it.begin_resize(tid, address));
+            }
             Event::ReallocEnd {
                 tid,
                 old_address,
                 is_followed,
                 new,
-            } => {
-                self.of(new.tgid)
-                    .end_resize(tid, old_address, new, is_followed);
-            }
+            } => self.with(new.tgid, |it, has_room| {
+                it.end_resize(tid, (old_address, new), is_followed, has_room);
+            }),
             Event::Fork {
                 tgid,
                 child_tgid,
@@ -73,8 +122,8 @@ impl Ledger {
                 self.fork(tgid, child_tgid, time_ns, shares_memory);
             }
             Event::Exec(image) => {
-                if let Some(process) = self.get_mut_by_tgid(image.tgid) {
-                    process.exec(image.time_ns);
+                if self.key(image.tgid).is_some() {
+                    self.with(image.tgid, |it, _| it.exec(image.time_ns));
                 }
             }
             Event::Exit(image) => {
@@ -97,7 +146,9 @@ impl Ledger {
             let Some(process) = self.processes.get_mut(&key) else {
                 continue;
             };
+            let before = process.live_count();
             process.free_if_older(address, time_ns);
+            self.room.change(before, process.live_count());
             let later = |child: &&(ProcessKey, u64)| child.1 > time_ns;
             waiting.extend(process.children().iter().filter(later).map(|child| child.0));
         }
@@ -135,17 +186,30 @@ impl Ledger {
     /// Gives up all that a process holds: nobody saw what it gave back meanwhile.
     pub fn give_up_blocks(&mut self, key: ProcessKey) {
         if let Some(process) = self.processes.get_mut(&key) {
+            let before = process.live_count();
             process.give_up_blocks();
+            self.room.change(before, process.live_count());
         }
     }
 
     /// Drops a process and all that it holds: to be called for one that ended and was reported.
     pub fn forget(&mut self, key: ProcessKey) {
-        if let Some(process) = self.processes.remove(&key)
-            && self.current.get(&process.tgid()) == Some(&key)
-        {
-            self.current.remove(&process.tgid());
+        if let Some(process) = self.processes.remove(&key) {
+            self.room.change(process.live_count(), 0);
+            if self.current.get(&process.tgid()) == Some(&key) {
+                self.current.remove(&process.tgid());
+            }
         }
+    }
+
+    /// Has a process do something to its blocks, told whether there is room for one more.
+    fn with(&mut self, tgid: u32, act: impl FnOnce(&mut ProcessLedger, bool)) {
+        let has_room = self.room.has(1);
+        let process = self.of(tgid);
+        let before = process.live_count();
+        act(process, has_room);
+        let after = process.live_count();
+        self.room.change(before, after);
     }
 
     fn of(&mut self, tgid: u32) -> &mut ProcessLedger {
@@ -163,6 +227,7 @@ impl Ledger {
     fn insert(&mut self, tgid: u32, process: ProcessLedger) -> ProcessKey {
         let key = ProcessKey(self.next_key);
         self.next_key += 1;
+        self.room.change(0, process.live_count());
         self.processes.insert(key, process);
         self.current.insert(tgid, key);
         key
@@ -185,6 +250,9 @@ impl Ledger {
             return;
         };
         let child = match self.processes.get(&parent) {
+            Some(parent) if !shares_memory && !self.room.has(parent.live_count()) => {
+                ProcessLedger::made_without(parent.live_count(), child_tgid, time_ns)
+            }
             Some(parent) if !shares_memory => parent.forked(child_tgid, time_ns),
             _ => ProcessLedger::made_at(child_tgid, time_ns),
         };

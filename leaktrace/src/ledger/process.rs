@@ -31,6 +31,8 @@ pub struct Anomalies {
     pub spans_unsound: u64,
     /// Allocations beyond the number of sites that are told apart.
     pub sites_merged: u64,
+    /// Blocks that were not followed, because all that are may take no more memory.
+    pub blocks_refused: u64,
     /// Blocks that were given up because their frees could not be watched.
     pub blocks_unfollowed: u64,
 }
@@ -82,6 +84,13 @@ impl ProcessLedger {
             born_ns: Some(time_ns),
             ..Self::default()
         }
+    }
+
+    /// A child that holds what its parent does, for which there is no room.
+    pub(super) fn made_without(block_count: usize, tgid: u32, time_ns: u64) -> Self {
+        let mut child = Self::made_at(tgid, time_ns);
+        child.anomalies.blocks_refused = block_count as u64;
+        child
     }
 
     /// The pid.
@@ -192,10 +201,10 @@ impl ProcessLedger {
         self.children.push((child, time_ns));
     }
 
-    pub(super) fn allocate(&mut self, alloc: Alloc, sample_bytes: u64) {
+    pub(super) fn allocate(&mut self, alloc: Alloc, sample_bytes: u64, has_room: bool) {
         self.hit_count += 2;
         self.exited_ns = None;
-        self.insert(alloc, sample_bytes);
+        self.insert(alloc, sample_bytes, has_room);
     }
 
     pub(super) fn free(&mut self, address: u64) {
@@ -228,10 +237,17 @@ impl ProcessLedger {
         }
     }
 
-    pub(super) fn end_resize(&mut self, tid: u32, old: u64, new: Alloc, is_followed: bool) {
+    pub(super) fn end_resize(
+        &mut self,
+        tid: u32,
+        (old, new): (u64, Alloc),
+        is_followed: bool,
+        has_room: bool,
+    ) {
         self.hit_count += 1;
         self.exited_ns = None;
         let pending = self.resizing.remove(&tid);
+        let has_room = has_room || pending.is_some();
         if new.address == 0 && new.size != 0 {
             if let Some((address, block)) = pending {
                 self.blocks.insert(address, block);
@@ -247,7 +263,7 @@ impl ProcessLedger {
             None => self.anomalies.frees_untraced += 1,
         }
         if new.address != 0 && is_followed {
-            self.insert(new, 0);
+            self.insert(new, 0, has_room);
         }
     }
 
@@ -301,7 +317,16 @@ impl ProcessLedger {
         child
     }
 
-    fn insert(&mut self, alloc: Alloc, sample_bytes: u64) {
+    fn insert(&mut self, alloc: Alloc, sample_bytes: u64, has_room: bool) {
+        if !has_room {
+            self.anomalies.blocks_refused += 1;
+            // Whatever was there is gone, or the address would not be handed out.
+            if let Some(missed) = self.blocks.remove(&alloc.address) {
+                self.settle(missed);
+                self.anomalies.frees_implied += 1;
+            }
+            return;
+        }
         let number = self.site_number(&alloc, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {

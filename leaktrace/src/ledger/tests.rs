@@ -96,7 +96,10 @@ fn tell(ledger: &Ledger) -> String {
 }
 
 fn check(story: &str, expected: &str) -> Ledger {
-    let mut ledger = Ledger::default();
+    check_in(Ledger::default(), story, expected)
+}
+
+fn check_in(mut ledger: Ledger, story: &str, expected: &str) -> Ledger {
     for line in story
         .split(';')
         .map(str::trim)
@@ -132,6 +135,36 @@ fn processes_do_not_share_addresses() {
         "alloc p1 100 64 s1 1; alloc p2 100 8 s1 1; free p2 100",
         "1: s1 1x64; 2: ",
     );
+}
+
+/// What finds no room is counted and not followed, of whatever process, and what was at its address is gone; there is
+/// room again when something is freed, ends or executes another program.
+#[test]
+fn blocks_beyond_the_limit_are_counted() {
+    let full = "alloc p1 100 8 s1 1; alloc p2 100 8 s1 2; alloc p2 200 8 s1 3; ";
+    let refused = |story: &str, expected: &str, of: u32| {
+        let ledger = check_in(
+            Ledger::within(3 * BLOCK_BYTES),
+            &format!("{full}{story}"),
+            expected,
+        );
+        let process = ledger.get(ledger.key(of).unwrap()).unwrap();
+        process.anomalies().blocks_refused
+    };
+    let over = "alloc p1 300 8 s2 4; ";
+    let all = "1: s1 1x8; 2: s1 2x16";
+    assert_eq!(refused(over, all, 1), 1);
+    assert_eq!(refused(&format!("{over}free p1 300"), all, 1), 1);
+    let instead = "1: ; 2: s1 2x16";
+    assert_eq!(refused("alloc p1 100 8 s2 4", instead, 1), 1);
+    let room_again = "1: s1 1x8, s2 1x8; 2: s1 1x8";
+    assert_eq!(refused(&format!("free p2 200; {over}"), room_again, 1), 0);
+    let executed = "1: s1 1x8, s2 1x8; 2: ";
+    assert_eq!(refused(&format!("exec p2 3; {over}"), executed, 1), 0);
+    let forked = "1: s1 1x8; 2: s1 2x16; 3: ";
+    assert_eq!(refused("fork p2 p3 4", forked, 3), 2);
+    let resized = "begin p2 t1 200; end p2 t1 200 400 16 s3 5";
+    assert_eq!(refused(resized, "1: s1 1x8; 2: s1 1x8, s3 1x16", 2), 0);
 }
 
 /// A free of what was never seen is counted and harms nothing.

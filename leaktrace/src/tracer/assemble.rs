@@ -320,6 +320,7 @@ fn accuracy(
         ("sites_merged", anomalies.sites_merged),
         ("attached_late", u64::from(member.is_attached_late)),
         ("blocks_unfollowed", anomalies.blocks_unfollowed),
+        ("blocks_refused", anomalies.blocks_refused),
         (
             "unwatched_milliseconds",
             member.unwatched_ns(now_ns) / 1_000_000,
@@ -329,7 +330,7 @@ fn accuracy(
             lost.insert(name, count);
         }
     }
-    is_lossy |= anomalies.spans_unsound > 0;
+    is_lossy |= anomalies.spans_unsound > 0 || anomalies.blocks_refused > 0;
     is_lossy |= member.is_attached_late || member.unwatched_ns(now_ns) > 0;
     let kind = if is_lossy {
         AccuracyKind::Lossy

@@ -30,7 +30,7 @@ use crate::{
     config::Targets,
     decode::Event,
     go_watch::GoWatch,
-    host::{clock::Clock, maps::Mapping},
+    host::{clock::Clock, maps::Mapping, memory},
     ledger::Ledger,
     probes::{Probes, Scope, Settings},
     source::{BATCH, Source},
@@ -62,6 +62,12 @@ enum Todo {
     Imaged { tgid: u32 },
     /// It maps a file, which may hold an allocator.
     Mapped { tgid: u32, mapping: Mapping },
+}
+
+/// What live blocks may take of our memory where nobody said: a quarter of what is left, of the host or of our control
+/// group, so that a trace never is what brings a host down.
+fn our_share_of_memory() -> u64 {
+    memory::left_bytes(std::process::id()).map_or(u64::MAX, |left| left / 4)
 }
 
 /// The running trace.
@@ -137,7 +143,7 @@ impl Tracer {
             source,
             ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
             deferred_frees_seen: 0,
-            ledger: Ledger::default(),
+            ledger: Ledger::within(our_share_of_memory()),
             courses: judging::Courses::new(settings),
             context: Context::new(mapping_watch, without),
             symbolizer: Symbolizer::spawn()?,
@@ -154,6 +160,11 @@ impl Tracer {
             ended_count: 0,
             began_ns: Clock::now_boot_ns(),
         })
+    }
+
+    /// Has live blocks take no more than so many bytes of our memory; before anybody is traced.
+    pub fn keep_within(&mut self, memory_bytes: u64) {
+        self.ledger = Ledger::within(memory_bytes);
     }
 
     /// Waits until the probes call or something is mapped.

@@ -8,6 +8,7 @@ mod allocators;
 mod budget;
 mod command_line;
 mod contained;
+mod containers;
 mod entry_points;
 mod exchange;
 mod forker;

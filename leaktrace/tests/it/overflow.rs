@@ -191,3 +191,30 @@ fn the_smallest_ring_at_full_speed() {
     let live = process.figure("live_count");
     assert!(live <= 2 + process.lost("frees_lost"), "{:#}", process.line);
 }
+
+/// What the agent's memory has no room for is counted, the process is called lossy, and there is room again
+/// for what is made once something was freed.
+#[test]
+fn blocks_beyond_the_memory_limit_are_counted() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    const MOST: u64 = (1 << 20) / 64;
+    let mut workload = Workload::start("steps", &[]);
+    let pid = workload.pid_text();
+    let agent = Agent::trace(&["--pid", &pid, "--max-memory", "1MiB"]);
+    let mut step = |step: &str| {
+        workload.talk.say(step);
+        workload.talk.hear(&format!("did {step}"));
+    };
+    step(&format!("alloc {} 64", MOST + 1_000));
+    step("free 500");
+    step("alloc 200 64");
+    let process = agent.interrupt().process(workload.pid());
+    workload.finish();
+    assert_eq!(process.accuracy(), "lossy", "{:#}", process.line);
+    let refused = process.lost("blocks_refused");
+    assert!((1_000..1_100).contains(&refused), "{:#}", process.line);
+    let live = process.figure("live_count");
+    assert!((MOST - 300 - 100..=MOST - 300).contains(&live), "{live}");
+}

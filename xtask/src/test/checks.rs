@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::step::Outcome;
 use super::{Rules, tally};
 use crate::setup::Tools;
-use crate::{agent, corpus, golang, packages, toolchain};
+use crate::{agent, corpus, golang, packages, toolchain, vm};
 
 /// The crates that are built for the host.
 const HOST: &[&str] = &["--workspace", "--exclude", "leaktrace-ebpf"];
@@ -156,6 +156,24 @@ pub fn corpus(tools: &Tools, rules: &Rules) -> Result<Outcome> {
     }
     let is_right = corpus::test(tools)?;
     Ok(if is_right {
+        Outcome::check()
+    } else {
+        Outcome::failure()
+    })
+}
+
+/// The agent on kernels with either way to attach probes, emulated: it loads, attaches and counts to the byte.
+pub fn kernels(tools: &Tools, rules: &Rules) -> Result<Outcome> {
+    let lacking = vm::missing();
+    if let (false, Some((program, package))) = (rules.is_ci, lacking.first()) {
+        let why = format!("kernels: no {program}, which Debian's {package} has");
+        return Ok(Outcome {
+            skipped: vec![why],
+            ..Outcome::default()
+        });
+    }
+    let is_well = vm::test(tools)?;
+    Ok(if is_well {
         Outcome::check()
     } else {
         Outcome::failure()

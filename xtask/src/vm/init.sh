@@ -24,9 +24,9 @@ check() {
     fi
 }
 
-# await WORD FILE: until a line with the word is there, a minute at most.
+# await WORD FILE: until a line with the word is there, two minutes at most.
 await() {
-    for _ in $(seq 60); do
+    for _ in $(seq 120); do
         grep -q "$1" "$2" && return 0
         sleep 1
     done

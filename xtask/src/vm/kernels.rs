@@ -24,8 +24,9 @@ pub struct Kernel {
     pub arguments: &'static str,
 }
 
-/// One before attach cookies, one before `uprobe_multi`, one with both, and that one where probes are preempted.
-const KERNELS: [Kernel; 4] = [
+/// One before attach cookies, one before `uprobe_multi`, one with both, that one where probes are preempted, and
+/// the newest there is.
+const KERNELS: [Kernel; 5] = [
     Kernel {
         name: "5.10",
         suite: "bullseye",
@@ -54,7 +55,17 @@ const KERNELS: [Kernel; 4] = [
         expected: "whole",
         arguments: "preempt=full",
     },
+    Kernel {
+        name: "7.2",
+        suite: "sid",
+        image: "7.2",
+        expected: "multi",
+        arguments: "",
+    },
 ];
+
+/// Those that every run of the tests boots: one for each way in which probes are attached.
+pub const TESTED: [&str; 2] = ["6.1", "6.12"];
 
 /// The package that depends on the suite's present kernel for virtual machines.
 const NEWEST: &str = "linux-image-cloud-amd64";
@@ -91,12 +102,17 @@ pub fn fetch(kernel: &Kernel) -> Result<PathBuf> {
     image_in(&home).with_context(|| format!("no kernel below {}: delete it", home.display()))
 }
 
+/// Where packages have it: in `boot`, or, where the image has a package of its own, beside its modules.
 fn image_in(home: &Path) -> Option<PathBuf> {
-    let entries = fs::read_dir(home.join("boot")).ok()?.flatten();
-    let mut paths = entries.map(|entry| entry.path());
-    paths.find(|path| {
+    let list = |dir: &str| {
+        let entries = fs::read_dir(home.join(dir)).ok();
+        entries.into_iter().flatten().flatten()
+    };
+    let in_boot = list("boot").map(|entry| entry.path());
+    let in_modules = list("usr/lib/modules").map(|entry| entry.path().join("vmlinuz"));
+    in_boot.chain(in_modules).find(|path| {
         let name = path.file_name().unwrap_or_default();
-        name.to_string_lossy().starts_with("vmlinuz-")
+        name.to_string_lossy().starts_with("vmlinuz") && path.is_file()
     })
 }
 
@@ -122,7 +138,10 @@ fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
             "Dir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
              Dir::Cache \"{root}\";\nDir::Etc::SourceList \"{root}/sources.list\";\n\
              Dir::Etc::SourceParts \"/dev/null\";\nAcquire::Languages \"none\";\n\
-             APT::Sandbox::User \"root\";\n"
+             APT::Sandbox::User \"root\";\nAcquire::Retries \"3\";\n\
+             Acquire::Check-Valid-Until \"{}\";\n",
+            // A mirror may lag behind what changes every day. Signatures are checked all the same.
+            kernel.suite != "sid"
         ),
     )?;
     let apt = |program: &str| {
@@ -133,12 +152,20 @@ fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
         apt
     };
     agent::run(apt("apt-get").args(["update", "-qq"]))?;
-    let depends = toolchain::stdout_of(apt("apt-cache").args(["depends", NEWEST]))?;
-    let package = depends
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("Depends: "))
-        .with_context(|| format!("{NEWEST} depends on nothing"))?;
-    agent::run(apt("apt-get").args(["download", "-qq", package]))?;
+    let depends_on = |package: &str, prefix: &str| -> Result<Option<String>> {
+        let depends = toolchain::stdout_of(apt("apt-cache").args(["depends", package]))?;
+        let mut names = depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "));
+        Ok(names
+            .find(|name| name.starts_with(prefix))
+            .map(str::to_owned))
+    };
+    let package = depends_on(NEWEST, "linux-image-")?
+        .with_context(|| format!("{NEWEST} depends on no image"))?;
+    // Later suites have the image itself in a package of its own.
+    let package = depends_on(&package, "linux-binary-")?.unwrap_or(package);
+    agent::run(apt("apt-get").args(["download", "-qq", &package]))?;
     let debs = fs::read_dir(staging).context("failed to list what apt brought")?;
     let mut debs = debs.flatten().map(|entry| entry.path());
     let deb = debs
@@ -150,7 +177,7 @@ fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
 }
 
 /// The mirror that this machine's apt uses for Debian itself.
-fn mirror() -> Result<String> {
+pub fn mirror() -> Result<String> {
     let format = "$(SITE) $(URI) $(ORIGIN)";
     let targets =
         toolchain::stdout_of(Command::new("apt-get").args(["indextargets", "--format", format]))?;

@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 34] = [
+const WORDINGS: [Wording; 35] = [
     wording(
         "goroutine_looks_failed",
         "goroutine look",
@@ -207,6 +207,12 @@ const WORDINGS: [Wording; 34] = [
         "allocation",
         "counted at a common site (too many sites)",
         Effect::Stacks,
+    ),
+    wording(
+        "blocks_refused",
+        "allocation",
+        "not followed (the agent's memory is limited: see --max-memory and --sample-bytes)",
+        Effect::TooLow,
     ),
     wording(
         "attached_late",
