@@ -76,6 +76,10 @@ const PROGRAMS: &[TestProgram] = &[
         package: QEMU,
     },
     TestProgram {
+        name: "promtool",
+        package: "prometheus",
+    },
+    TestProgram {
         name: "busybox",
         package: "busybox-static",
     },

@@ -24,6 +24,7 @@ mod harm;
 mod host;
 mod identity;
 mod inspect;
+mod listen;
 mod oracle;
 mod overflow;
 mod pictures;

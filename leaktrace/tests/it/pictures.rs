@@ -17,7 +17,7 @@ use crate::harness::{
 const SAVED: &str = "src/report/golden/run.ndjson";
 
 /// The oldest and the newest of Go's tools.
-const TOOLS: [&str; 2] = [
+pub const TOOLS: [&str; 2] = [
     golang::VERSIONS[0],
     golang::VERSIONS[golang::VERSIONS.len() - 1],
 ];
@@ -41,7 +41,7 @@ fn render(stream: &Path, format: &str, name: &str) -> std::path::PathBuf {
 }
 
 /// What Go's tool says of a profile.
-fn pprof(version: &str, profile: &Path, args: &[&str]) -> String {
+pub fn pprof(version: &str, profile: &Path, args: &[&str]) -> String {
     let mut tool = golang::command(version);
     // Nothing that the user has set up or collected.
     tool.env("HOME", programs::scratch())
