@@ -106,6 +106,24 @@ pub fn newest() -> Result<PathBuf> {
     Ok(home(&cache::dir()?, version).join("go/bin/go"))
 }
 
+/// Kubernetes' command.
+///
+/// # Errors
+/// As `ensure`.
+pub fn kubectl() -> Result<PathBuf> {
+    ensure()?;
+    Ok(cache::dir()?.join(format!("kubectl-{KUBECTL}/kubectl/kubectl")))
+}
+
+/// The command that renders charts.
+///
+/// # Errors
+/// As `ensure`.
+pub fn helm() -> Result<PathBuf> {
+    ensure()?;
+    Ok(cache::dir()?.join(format!("kubectl-{KUBECTL}/helm/helm")))
+}
+
 /// Where a toolchain is kept.
 fn home(cache: &Path, version: &str) -> PathBuf {
     cache.join(format!("go-{version}"))

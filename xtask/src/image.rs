@@ -25,11 +25,11 @@ const ENTRYPOINT: &str = "/leaktrace";
 /// Directories that the agent writes to, or that the manifest mounts over.
 const DIRECTORIES: [&str; 3] = ["tmp/", "var/", "var/cache/"];
 
-/// Builds the agent and packs `target/image/leaktrace-oci.tar`; gives its path and the image's digest.
+/// Builds the agent and packs `target/image/leaktrace-oci.tar`; gives its path.
 ///
 /// # Errors
 /// Fails where the agent does not build, is not static, or is too large.
-pub fn run(tools: &Tools) -> Result<()> {
+pub fn run(tools: &Tools) -> Result<PathBuf> {
     let agent = agent::build(tools, Profile::Dist)?;
     let directory = toolchain::target_dir().join("image");
     fs::create_dir_all(&directory).context("failed to create target/image")?;
@@ -53,7 +53,7 @@ pub fn run(tools: &Tools) -> Result<()> {
         image.bytes as f64 / 1e6,
         image.digest
     );
-    Ok(())
+    Ok(image.path)
 }
 
 /// What was packed.

@@ -11,8 +11,11 @@ mod fuzz;
 mod golang;
 mod image;
 mod linker;
+mod manifests;
 mod packages;
+mod pods;
 mod progress;
+mod python;
 mod seed;
 mod setup;
 mod test;
@@ -102,6 +105,14 @@ enum Command {
     },
     /// Pack the agent as a container image, target/image/leaktrace-oci.tar, reproducibly.
     Image,
+    /// Check manifests, the chart, alert rules and the dashboard with the tools of those who read them.
+    Manifests,
+    /// Run the image as the `DaemonSet`'s pod on containerd, beside pods that leak, and judge what it tells.
+    Pods {
+        /// How long each of two runs lasts.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(20..=3600))]
+        seconds: u32,
+    },
     /// Run the agent on other kernels, emulated by QEMU: all of them, or those named.
     Vm {
         /// Which ones.
@@ -167,7 +178,9 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Fuzz { name, seconds } => {
             fuzz::run(&Tools::ensure()?, name.as_deref(), seconds)?;
         }
-        Command::Image => image::run(&Tools::ensure()?)?,
+        Command::Image => drop(image::run(&Tools::ensure()?)?),
+        Command::Manifests => manifests::check()?,
+        Command::Pods { seconds } => pods::run(&Tools::ensure()?, seconds)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }

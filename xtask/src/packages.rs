@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::vm::kernels;
-use crate::{agent, cache, golang, toolchain};
+use crate::{agent, cache, golang, python, toolchain};
 
 /// A program that tests start, or another file that they need, and Debian's package with it.
 struct TestProgram {
@@ -101,6 +101,9 @@ const QEMU: &str = "qemu-system-x86";
 pub fn missing() -> Vec<String> {
     let mut missing = missing_packages();
     missing.extend(golang::missing());
+    if !python::is_there() {
+        missing.push("Python packages".to_owned());
+    }
     missing
 }
 
@@ -121,7 +124,8 @@ fn absent() -> impl Iterator<Item = &'static TestProgram> {
 /// Fails, with the remedy, without root, without apt, or where an installer fails.
 pub fn ensure() -> Result<()> {
     ensure_packages()?;
-    golang::ensure()
+    golang::ensure()?;
+    python::ensure()
 }
 
 fn ensure_packages() -> Result<()> {
@@ -195,7 +199,7 @@ fn apt(args: &[&str]) -> Result<()> {
 
 /// Whether a program can be started. Servers lie in directories that an ordinary
 /// user's `PATH` leaves out.
-fn is_installed(name: &str) -> bool {
+pub fn is_installed(name: &str) -> bool {
     let in_sbin = || {
         let dirs = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
         dirs.iter()
