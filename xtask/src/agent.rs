@@ -79,7 +79,8 @@ fn placeless(cargo: &mut Command) -> Result<String> {
         of_rust.push_str(&format!(" --remap-path-prefix={place}=/{name}"));
         of_c.push_str(&format!(" -ffile-prefix-map={place}=/{name}"));
     }
-    cargo.env("CFLAGS", of_c);
+    // And not when: `__TIME__` stands in an allocator's banner.
+    cargo.env("CFLAGS", of_c).env("SOURCE_DATE_EPOCH", "0");
     Ok(of_rust)
 }
 
