@@ -13,6 +13,7 @@ mod image;
 mod linker;
 mod manifests;
 mod packages;
+mod pipelines;
 mod pods;
 mod progress;
 mod python;
@@ -107,6 +108,12 @@ enum Command {
     Image,
     /// Check manifests, the chart, alert rules and the dashboard with the tools of those who read them.
     Manifests,
+    /// Send the stream of `pods` through rsyslog into `DuckDB`, and as many nodes' streams into `DuckDB` and `ClickHouse`.
+    Pipelines {
+        /// How many nodes are simulated.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        nodes: u32,
+    },
     /// Run the image as the `DaemonSet`'s pod on containerd, beside pods that leak, and judge what it tells.
     Pods {
         /// How long each of two runs lasts.
@@ -180,6 +187,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         }
         Command::Image => drop(image::run(&Tools::ensure()?)?),
         Command::Manifests => manifests::check()?,
+        Command::Pipelines { nodes } => pipelines::run(nodes)?,
         Command::Pods { seconds } => pods::run(&Tools::ensure()?, seconds)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,

@@ -45,7 +45,7 @@ pub fn check() -> Result<()> {
     for (name, values) in RENDERINGS {
         files.push(render_chart(name, values)?);
     }
-    let mut validate = python::command(Path::new("xtask"))?;
+    let mut validate = python::command(&python::CHECKS, Path::new("xtask"))?;
     validate
         .args(["-m", "kubernetes_validate", "--strict", "--quiet"])
         .args(&files);

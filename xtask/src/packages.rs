@@ -125,7 +125,7 @@ fn absent() -> impl Iterator<Item = &'static TestProgram> {
 pub fn ensure() -> Result<()> {
     ensure_packages()?;
     golang::ensure()?;
-    python::ensure()
+    python::ensure(&python::CHECKS)
 }
 
 fn ensure_packages() -> Result<()> {

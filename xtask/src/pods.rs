@@ -42,7 +42,7 @@ pub fn run(tools: &Tools, seconds: u32) -> Result<()> {
     for (overlay, scope) in [("base", "host"), ("own-seccomp", "pods")] {
         eprintln!("xtask: running the pod of deploy/kustomize/{overlay} for {seconds} s");
         let manifest = manifests::render(overlay)?;
-        let mut pods = python::command(Path::new("xtask/src/pods"))?;
+        let mut pods = python::command(&python::PODS, Path::new("xtask/src/pods"))?;
         pods.arg("xtask/src/pods/pods.py")
             .arg(scratch.join(overlay))
             .args([&manifest, &image, &profile])

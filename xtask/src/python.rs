@@ -8,36 +8,55 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{agent, cache, toolchain};
 
-/// What is installed, with what it needs.
-const PACKAGES: [&str; 4] = [
-    "duckdb==2.0.1",
-    "grpcio-tools==1.85.1",
-    "kubernetes-validate==1.37.0",
-    "PyYAML==6.0.4",
-];
+/// Packages that are used together.
+pub struct Set {
+    name: &'static str,
+    /// Changes with `packages`.
+    edition: u32,
+    packages: &'static [&'static str],
+}
 
-/// Changes with `PACKAGES`.
-const SET: &str = "1";
+/// What checks manifests, in every run of the tests.
+pub const CHECKS: Set = Set {
+    name: "checks",
+    edition: 1,
+    packages: &["kubernetes-validate==1.37.0", "PyYAML==6.0.4"],
+};
+
+/// What asks container runtimes, for `cargo xtask pods`.
+pub const PODS: Set = Set {
+    name: "pods",
+    edition: 1,
+    packages: &["grpcio-tools==1.85.1", "PyYAML==6.0.4"],
+};
+
+/// The engines that streams are queried with, for `cargo xtask pipelines` (0.9 GB).
+pub const ENGINES: Set = Set {
+    name: "engines",
+    edition: 1,
+    packages: &["duckdb==2.0.1", "chdb-core==26.9.0"],
+};
 
 /// Where the packages are: for one version of Python, because some are compiled.
-fn home() -> Result<PathBuf> {
+fn home(set: &Set) -> Result<PathBuf> {
     let ask = ["-c", "import platform; print(platform.python_version())"];
     let version = toolchain::stdout_of(Command::new("python3").args(ask))
         .context("no python3: run `cargo xtask setup --test-programs` as root")?;
-    Ok(cache::dir()?.join(format!("python-{}-set-{SET}", version.trim())))
+    let (name, edition) = (set.name, set.edition);
+    Ok(cache::dir()?.join(format!("python-{}-{name}-{edition}", version.trim())))
 }
 
-/// Whether all are there.
+/// Whether what the tests need is there.
 pub fn is_there() -> bool {
-    home().is_ok_and(|home| home.is_dir())
+    home(&CHECKS).is_ok_and(|home| home.is_dir())
 }
 
 /// Installs what is missing.
 ///
 /// # Errors
 /// Fails, with the remedy, without Python or pip, or where pip fails.
-pub fn ensure() -> Result<()> {
-    let home = home()?;
+pub fn ensure(set: &Set) -> Result<()> {
+    let home = home(set)?;
     if home.is_dir() {
         return Ok(());
     }
@@ -46,14 +65,14 @@ pub fn ensure() -> Result<()> {
     if home.is_dir() {
         return Ok(());
     }
-    eprintln!("xtask: installing {} for the tests", PACKAGES.join(", "));
+    eprintln!("xtask: installing {}", set.packages.join(", "));
     let staging = cache::staging_dir(&cache)?;
     let mut pip = Command::new("python3");
     pip.args(["-m", "pip", "install", "--quiet", "--no-cache-dir"])
         .args(["--disable-pip-version-check", "--root-user-action=ignore"])
         .arg("--target")
         .arg(&staging)
-        .args(PACKAGES)
+        .args(set.packages)
         .stdin(Stdio::null())
         // stdout is for results.
         .stdout(Stdio::null());
@@ -66,9 +85,9 @@ pub fn ensure() -> Result<()> {
 ///
 /// # Errors
 /// As `ensure`.
-pub fn command(own: &Path) -> Result<Command> {
-    ensure()?;
-    let path = std::env::join_paths([&home()?, &toolchain::workspace_dir().join(own)]);
+pub fn command(set: &Set, own: &Path) -> Result<Command> {
+    ensure(set)?;
+    let path = std::env::join_paths([&home(set)?, &toolchain::workspace_dir().join(own)]);
     let Ok(path) = path else {
         bail!("the cache's path cannot stand in PYTHONPATH: set LEAKTRACE_CACHE");
     };

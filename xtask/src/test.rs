@@ -97,6 +97,9 @@ fn run_tests(tools: &Tools, rules: &Rules, steps: &mut Vec<Step>) {
     if rules.filter.as_deref().is_none_or(|it| it == "corpus") {
         steps.push(step::run("corpus", || checks::corpus(tools, rules)));
     }
+    if rules.filter.as_deref().is_none_or(|it| it == "manifests") {
+        steps.push(step::run("manifests", || checks::manifests(rules)));
+    }
     if rules.filter.as_deref().is_none_or(|it| it == "kernels") {
         steps.push(step::run("kernels", || checks::kernels(tools, rules)));
     }

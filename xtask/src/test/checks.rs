@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::step::Outcome;
 use super::{Rules, tally};
 use crate::setup::Tools;
-use crate::{agent, corpus, golang, packages, toolchain, vm};
+use crate::{agent, corpus, golang, manifests, packages, toolchain, vm};
 
 /// The crates that are built for the host.
 const HOST: &[&str] = &["--workspace", "--exclude", "leaktrace-ebpf"];
@@ -160,6 +160,19 @@ pub fn corpus(tools: &Tools, rules: &Rules) -> Result<Outcome> {
     } else {
         Outcome::failure()
     })
+}
+
+/// What is deployed is valid to the tools of those who read it.
+pub fn manifests(rules: &Rules) -> Result<Outcome> {
+    let lacking = packages::missing();
+    if !rules.is_ci && !lacking.is_empty() {
+        let why = format!("manifests: {} missing", lacking.join(", "));
+        return Ok(Outcome {
+            skipped: vec![why],
+            ..Outcome::default()
+        });
+    }
+    manifests::check().map(|()| Outcome::check())
 }
 
 /// The agent on kernels with either way to attach probes, emulated: it loads, attaches and counts to the byte.
