@@ -47,6 +47,10 @@ pub const POLICIES_MAX: u32 = 16_384;
 /// dropped and counted. Memory is only taken as they come: about 80 bytes each.
 pub const KEPT_MAX: u32 = 1 << 20;
 
+/// Pairs of process and span class of Go's heap whose unused slots are known: 240 processes that use every class.
+/// Beyond it the slots of the pair that was used least lately are forgotten, which counts them twice.
+pub const GO_UNUSED_MAX: u32 = 32_768;
+
 /// Rows of unwind tables in one shard, the value of one array element: 1 MiB of addresses and half
 /// that of rule ids. A file's table may span several.
 pub const ROWS_PER_SHARD: usize = 1 << 18;

@@ -143,6 +143,36 @@ pub fn picks(
     true
 }
 
+/// Samples must be at least this far apart where one hit stands for several blocks: no span of small blocks has
+/// more bytes, so that no hit stands for more than one sample.
+pub const REFILL_SAMPLE_BYTES_MIN: u64 = 128 << 10;
+
+/// Whether one of `count` blocks of a size is recorded, of which only one is seen: with `count` times the
+/// probability of one of them, so that what is recorded weighs as one that was looked at alone. The size is at most
+/// a quarter of the distance where there are several.
+#[inline(always)]
+pub fn picks_of(
+    left: &mut u64,
+    count: u64,
+    size: u64,
+    sample_bytes: u64,
+    mut random: impl FnMut() -> u32,
+) -> bool {
+    if count == 0 {
+        return false;
+    }
+    if count == 1 || is_certain(size, sample_bytes) {
+        return picks(left, size, sample_bytes, random);
+    }
+    // 1 - exp(-x) in 2^-32, by its series: off by less than 10^-4 of itself where x is a quarter.
+    let x = ((size << 32) + (sample_bytes >> 1)) / sample_bytes;
+    let x = if x > 1 << 32 { 1 << 32 } else { x };
+    let times_x = |factor: u64| (x * factor) >> 32;
+    let one = 0xffff_ffff;
+    let share = times_x(one - times_x(one - times_x(one - x / 4) / 3) / 2);
+    (random() as u64) < count * share
+}
+
 /// Coefficients of `log2(1 + f) = f + f (1 - f) (A - f (B - f (C - f D)))`, in 2^-32, with signs taken out:
 /// interpolated at Chebyshev nodes, exact at both ends, off by 5 * 10^-5 at most and by 2.5 * 10^-6
 /// on average.
@@ -252,6 +282,38 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// So do those of which one in several is seen, whatever each stands for.
+    #[test]
+    fn estimates_of_refills_are_unbiased() {
+        let mut random = randoms(4);
+        let mut left = 0;
+        let cases: [(u64, u64, u64); 7] = [
+            (64, 8, REFILL_SAMPLE_BYTES_MIN),
+            (64, 48, 524_288),
+            (42, 48, REFILL_SAMPLE_BYTES_MIN),
+            (8, 1_024, 524_288),
+            (3, 27_264, REFILL_SAMPLE_BYTES_MIN),
+            (4, 16_384, REFILL_SAMPLE_BYTES_MIN),
+            (1, 200_000, 524_288),
+        ];
+        for (count, size, rate) in cases {
+            let p = -(-(size as f64) / rate as f64).exp_m1();
+            assert!(count as f64 * p < 1.0, "it is one sample at most");
+            let rounds = 2_000_000;
+            let picked = (0..rounds)
+                .filter(|_| picks_of(&mut left, count, size, rate, &mut random))
+                .count();
+            let (made, share) = (picked as f64 / p, count as f64 * p);
+            let expected = f64::from(rounds) * count as f64;
+            let error = (f64::from(rounds) * share * (1.0 - share)).sqrt() / p;
+            assert!(
+                (made - expected).abs() <= 5.0 * error + 1e-4 * expected,
+                "{count} of {size}, {rate}: {made} for {expected}"
+            );
+        }
+        assert!(!picks_of(&mut left, 0, 48, 524_288, &mut random));
     }
 
     /// A rate of 0 records everything, and so does a block much larger than the rate.

@@ -1,6 +1,8 @@
 //! Owns the probes of Go's heap: blocks that are handed out, and spans that a collection has judged.
 //! Must not know versions: where things are stands in each probe's cookie.
 
+mod refill;
+
 use core::ffi::c_void;
 
 use aya_ebpf::{
@@ -42,6 +44,8 @@ const HEADER_UP_TO: u64 = 32_768 - 8;
 /// `PtrBytes` of a type: 0 where it has no pointers.
 const TYPE_POINTER_BYTES: u64 = 8;
 
+pub use refill::refill;
+
 /// A block's size: that of its slot, or what the agent rounds up to one.
 struct Size {
     bytes: u64,
@@ -77,7 +81,6 @@ fn try_alloc(
     cookie: AllocCookie,
     config: &ProbeConfig,
 ) -> Result<(), Counter> {
-    let call = Call::Mallocgc as u8;
     let policy = sampling::policy_at_hit(tgid, false, config);
     if !policy.watches(watched::ALLOCATIONS) {
         return Ok(());
@@ -95,15 +98,40 @@ fn try_alloc(
     if !is_asked_for || !sampling::takes(size.bytes, &policy) {
         return Ok(());
     }
+    let block = Block {
+        address,
+        bytes: size.bytes,
+        flags: if size.is_tiny { FLAG_GO_TINY } else { 0 },
+    };
+    send(registers, tgid, cookie.depth, block, policy.sample_bytes)
+}
+
+/// A block that is recorded.
+struct Block {
+    address: u64,
+    bytes: u64,
+    flags: u16,
+}
+
+/// Sends a block with its stack, which begins with who called the function that is probed.
+#[inline(always)]
+fn send(
+    registers: &pt_regs,
+    tgid: u32,
+    depth: u16,
+    block: Block,
+    sample_bytes: u64,
+) -> Result<(), Counter> {
+    let unreadable = Counter::GoBlocksUnreadable;
     // SAFETY: the value is copied at once; the element is only removed when the process ends.
     let image = unsafe { IMAGES.get(&tgid) }.copied().unwrap_or(0);
-    let above = u64::from(cookie.depth & depth::BYTES);
+    let above = u64::from(depth & depth::BYTES);
     let mut return_at = registers.rsp.wrapping_add(above);
     let mut rbp = registers.rbp;
-    if cookie.depth & depth::FRAME_IS_UP != 0 {
+    if depth & depth::FRAME_IS_UP != 0 {
         rbp = word(rbp).ok_or(unreadable)?;
     }
-    if cookie.depth & depth::CALLER_IS_ALLOCATOR != 0 {
+    if depth & depth::CALLER_IS_ALLOCATOR != 0 {
         return_at = rbp.wrapping_add(8);
         rbp = word(rbp).ok_or(unreadable)?;
     }
@@ -112,16 +140,16 @@ fn try_alloc(
         alloc: Alloc {
             header: Header {
                 kind: Kind::GoAlloc as u8,
-                call,
-                flags: if size.is_tiny { FLAG_GO_TINY } else { 0 },
+                call: Call::Mallocgc as u8,
+                flags: block.flags,
                 tgid,
             },
-            address,
-            size: size.bytes,
+            address: block.address,
+            size: block.bytes,
             stack,
             time_ns: emit::now_ns(),
         },
-        sample_bytes: policy.sample_bytes,
+        sample_bytes,
     };
     if emit::record(record) {
         Ok(())
@@ -227,9 +255,10 @@ fn try_sweep(
 fn read_span(sweep_locked: u64, tgid: u32, cookie: SweepCookie) -> Option<GoSweep> {
     let span = word(sweep_locked)?;
     let field = |offset: u8| word(span.wrapping_add(u64::from(offset)));
-    let mut slot_count = field(cookie.slots)?;
-    if cookie.flags & sweep::WIDE_SLOTS == 0 {
-        slot_count &= 0xffff;
+    let is_wide = cookie.flags & sweep::WIDE_SLOTS != 0;
+    let (free_index, slot_count) = indices(span, cookie.free_index, is_wide)?;
+    if cookie.flags & sweep::COUNTS_UNUSED != 0 {
+        refill::take_back(tgid, span, free_index, slot_count, cookie)?;
     }
     if slot_count > SLOTS_MAX as u64 {
         return None;
@@ -268,6 +297,17 @@ fn read_span(sweep_locked: u64, tgid: u32, cookie: SweepCookie) -> Option<GoSwee
         }
     }
     Some(record)
+}
+
+/// `freeindex` and `nelems` of a span, which lie side by side.
+#[inline(always)]
+fn indices(span: u64, offset: u8, is_wide: bool) -> Option<(u64, u64)> {
+    let at = span.wrapping_add(u64::from(offset));
+    let first = word(at)?;
+    if is_wide {
+        return Some((first, word(at.wrapping_add(8))?));
+    }
+    Some((first & 0xffff, first >> 16 & 0xffff))
 }
 
 #[inline(always)]

@@ -59,6 +59,16 @@ pub fn go_sweep_multi(ctx: ProbeContext) -> u32 {
     go::sweep(&ctx)
 }
 
+#[uprobe(multi)]
+pub fn go_refill_multi(ctx: ProbeContext) -> u32 {
+    go::refill(&ctx)
+}
+
+#[uprobe]
+pub fn go_refill(ctx: ProbeContext) -> u32 {
+    go::refill(&ctx)
+}
+
 #[uprobe]
 pub fn go_alloc(ctx: ProbeContext) -> u32 {
     go::alloc(&ctx)

@@ -69,6 +69,11 @@ pub static HITS: LruHashMap<u32, Hits> = LruHashMap::with_max_entries(limits::PO
 pub static KEPT: HashMap<KeptKey, u32> =
     HashMap::with_max_entries(limits::KEPT_MAX, BPF_F_NO_PREALLOC);
 
+/// Slots of Go's heap that were counted and then not handed out, by process and span class; those of who is gone
+/// for longest make room for others.
+#[map]
+pub static GO_UNUSED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(limits::GO_UNUSED_MAX, 0);
+
 /// Distance to the next sample; one element.
 #[map]
 pub static COUNTDOWN: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);

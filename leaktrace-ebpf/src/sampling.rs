@@ -10,7 +10,7 @@ use leaktrace_common::{
     config::ProbeConfig,
     counter::{Counter, total},
     event::{Alloc, Kind, Sample},
-    policy::{Hits, KeptKey, Policy, picks, watched},
+    policy::{Hits, KeptKey, Policy, picks_of, watched},
 };
 
 use crate::{
@@ -70,6 +70,12 @@ const BPF_NOEXIST: u64 = 1;
 /// may count one of two distances; that happens too rarely to be seen in any figure.
 #[inline(always)]
 pub fn takes(size: u64, policy: &Policy) -> bool {
+    takes_one_of(1, size, policy)
+}
+
+/// Whether the one that is seen of so many allocations of a size is recorded for all of them.
+#[inline(always)]
+pub fn takes_one_of(count: u64, size: u64, policy: &Policy) -> bool {
     if policy.until_ns != 0 && emit::now_ns() > policy.until_ns {
         return false;
     }
@@ -82,7 +88,7 @@ pub fn takes(size: u64, policy: &Policy) -> bool {
     // SAFETY: a map value of this CPU, alive while the program runs.
     let left = unsafe { &mut *left };
     // SAFETY: the helper has no arguments and no preconditions.
-    picks(left, size, policy.sample_bytes, || unsafe {
+    picks_of(left, count, size, policy.sample_bytes, || unsafe {
         bpf_get_prandom_u32()
     })
 }

@@ -1,14 +1,14 @@
 //! Owns the plan of the probes of one Go program: which instructions, told what.
 //! Must not know links, processes or reports.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use leaktrace_common::go::{SweepCookie, depth, sweep};
+use leaktrace_common::go::{RefillCookie, SweepCookie, WIDE_SLOTS, depth, place, sweep};
 
 use super::{
-    binary::{GoBinary, Version},
+    binary::{Function, GoBinary, Version},
     layout::{Layout, LayoutError},
-    sites::{self, AllocSite, FunctionCode, SitesError},
+    sites::{self, AllocSite, FunctionCode, Names, RefillSite, SitesError},
 };
 
 /// An instruction and what its probe is told.
@@ -31,6 +31,50 @@ pub struct GoPlan {
     pub allocs: Vec<GoProbe>,
     /// Where spans are swept, and where a collection begins.
     pub sweeps: Vec<GoProbe>,
+    /// Where the allocator's cache gets its blocks, which is where samples are taken, or why not there.
+    pub refills: Result<Refills, PlanError>,
+    /// Where the allocator's own code is in the file: what is seen in its depths has callers there.
+    pub own_code: Arc<[Range<u64>]>,
+}
+
+/// The probes where the allocator's cache gets its blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refills {
+    /// For `inspect`.
+    pub sites: Vec<RefillSite>,
+    /// The same as probes.
+    pub probes: Vec<GoProbe>,
+}
+
+impl GoPlan {
+    /// The probes that see blocks: at every one where refills cannot be told.
+    #[must_use]
+    pub fn blocks(&self, way: Way) -> &[GoProbe] {
+        match (way, &self.refills) {
+            (Way::Refills, Ok(refills)) => &refills.probes,
+            _ => &self.allocs,
+        }
+    }
+
+    /// The functions that probes stand in.
+    #[must_use]
+    pub fn functions(&self, way: Way) -> Vec<&str> {
+        let mut functions: Vec<&str> = match (way, &self.refills) {
+            (Way::Refills, Ok(refills)) => refills.sites.iter().map(|it| it.function).collect(),
+            _ => self.sites.iter().map(|it| it.function.as_str()).collect(),
+        };
+        functions.dedup();
+        functions
+    }
+}
+
+/// Where a program's blocks are seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Each where it is handed out.
+    Every,
+    /// One in many, where the allocator's cache gets its blocks.
+    Refills,
 }
 
 /// Why a Go program cannot be traced.
@@ -66,28 +110,18 @@ impl std::error::Error for PlanError {}
 /// In one clause, fit for the report.
 pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
     let layout = Layout::of(program.version()).map_err(PlanError::Layout)?;
-    if let Some(name) = program.table().inlined_functions(&sites::hands_out).next() {
-        return Err(PlanError::Inlined(name.to_owned()));
+    // In one pass over all functions, which are many.
+    let is_probed = |name: &str| sites::hands_out(name) || is_refill(name);
+    let inlined: Vec<&str> = program.table().inlined_functions(&is_probed).collect();
+    if let Some(name) = inlined.iter().find(|it| !is_refill(it)) {
+        return Err(PlanError::Inlined((*name).to_owned()));
     }
-    let mut functions = Vec::new();
-    let mut names = std::collections::BTreeMap::new();
-    for function in program.functions() {
-        if function.name.starts_with("runtime.") {
-            names.insert(function.entry_svma, function.name);
-        }
-        if sites::hands_out(function.name) || [sites::SWEEP, sites::BEGIN].contains(&function.name)
-        {
-            functions.push(FunctionCode {
-                name: function.name,
-                svma: function.entry_svma,
-                bytes: program.code(&function),
-            });
-        }
-    }
-    if let Some(empty) = functions.iter().find(|it| it.bytes.is_empty()) {
-        return Err(PlanError::NoCode(empty.name.to_owned()));
-    }
+    let (names, functions) = functions(program)?;
     let name_of = |svma: u64| names.get(&svma).copied();
+    let refills = match inlined.first() {
+        Some(name) => Err(PlanError::Inlined((*name).to_owned())),
+        None => refills(program, &layout, &functions, &name_of),
+    };
     let sites = sites::alloc_sites(&functions, &name_of).map_err(PlanError::Sites)?;
     let offset = |svma: u64, function: &str| {
         let offset = program.elf().svma_to_file_offset(svma);
@@ -121,12 +155,96 @@ pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
         sites,
         allocs,
         sweeps,
+        refills,
+        own_code: own_code(program),
     })
 }
 
+/// Where the functions are that a block passes on its way from a cache to who asked for it.
+fn own_code(program: &GoBinary<'_>) -> Arc<[Range<u64>]> {
+    let is_own =
+        |name: &str| name.starts_with(sites::ALLOCATOR) || name.starts_with("runtime.(*mcache).");
+    let functions = program.functions().filter(|it| is_own(it.name));
+    let range = |function: Function<'_>| {
+        let start = program.elf().svma_to_file_offset(function.entry_svma)?;
+        Some(start..start + (function.end_svma - function.entry_svma))
+    };
+    functions.filter_map(range).collect()
+}
+
+/// Whether a cache gets its blocks in a function.
+fn is_refill(name: &str) -> bool {
+    [sites::NEXT_FREE, sites::ALLOC_LARGE].contains(&name)
+}
+
+/// The names of the runtime's functions by their address, and the code of those that are probed.
+type Functions<'p> = (BTreeMap<u64, &'p str>, Vec<FunctionCode<'p>>);
+
+fn functions<'p>(program: &'p GoBinary<'_>) -> Result<Functions<'p>, PlanError> {
+    let is_of_collections = |name: &str| [sites::SWEEP, sites::BEGIN].contains(&name);
+    let (mut names, mut functions) = (BTreeMap::new(), Vec::new());
+    for function in program.functions() {
+        if function.name.starts_with("runtime.") {
+            names.insert(function.entry_svma, function.name);
+        }
+        let name = function.name;
+        if sites::hands_out(name) || is_refill(name) || is_of_collections(name) {
+            functions.push(FunctionCode {
+                name: function.name,
+                svma: function.entry_svma,
+                bytes: program.code(&function),
+            });
+        }
+    }
+    match functions.iter().find(|it| it.bytes.is_empty()) {
+        Some(empty) => Err(PlanError::NoCode(empty.name.to_owned())),
+        None => Ok((names, functions)),
+    }
+}
+
+/// The probes where the allocator's cache gets its blocks.
+fn refills(
+    program: &GoBinary<'_>,
+    layout: &Layout,
+    functions: &[FunctionCode<'_>],
+    name_of: Names<'_>,
+) -> Result<Refills, PlanError> {
+    let sites = sites::refill_sites(functions, name_of).map_err(PlanError::Sites)?;
+    let probe = |site: &RefillSite| {
+        let offset = program.elf().svma_to_file_offset(site.svma);
+        let cookie = refill_cookie(layout, site);
+        Ok(GoProbe {
+            file_offset: offset.ok_or_else(|| PlanError::NoCode(site.function.to_owned()))?,
+            cookie: cookie.pack(),
+        })
+    };
+    let probes = sites.iter().map(probe).collect::<Result<_, _>>()?;
+    Ok(Refills { sites, probes })
+}
+
+/// All of a span's fields lie within its first 168 bytes.
+fn byte(offset: u16) -> u8 {
+    u8::try_from(offset).unwrap_or(u8::MAX)
+}
+
+fn refill_cookie(layout: &Layout, site: &RefillSite) -> RefillCookie {
+    let span = &layout.span;
+    let is_wide = span.index_bytes == 8;
+    RefillCookie {
+        depth: site.depth | if is_wide { WIDE_SLOTS } else { 0 },
+        block: site.block,
+        span: site.span,
+        free_index: match site.block {
+            place::SPAN => byte(span.start_addr),
+            _ => byte(span.freeindex),
+        },
+        cache: byte(span.alloc_cache),
+        slot_bytes: byte(span.elemsize),
+        class: byte(span.spanclass),
+    }
+}
+
 fn sweep_cookie(layout: &Layout, has_green_tea: bool) -> SweepCookie {
-    // All lie within the structure's first 168 bytes.
-    let byte = |offset: u16| u8::try_from(offset).unwrap_or(u8::MAX);
     let span = &layout.span;
     let mut flags = 0;
     if span.index_bytes == 8 {
@@ -138,9 +256,11 @@ fn sweep_cookie(layout: &Layout, has_green_tea: bool) -> SweepCookie {
     SweepCookie {
         start: byte(span.start_addr),
         pages: byte(span.npages),
-        slots: byte(span.nelems),
+        free_index: byte(span.freeindex),
         marks: byte(span.gcmark_bits),
         slot_bytes: byte(span.elemsize),
         flags,
+        cache: byte(span.alloc_cache),
+        class: byte(span.spanclass),
     }
 }

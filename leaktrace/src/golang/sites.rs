@@ -17,6 +17,7 @@
 
 mod body;
 mod choice;
+mod refill;
 mod values;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use std::fmt;
 use leaktrace_common::go::{AllocCookie, SLOT_BYTES};
 
 use self::body::Body;
+pub use self::refill::{ALLOC_LARGE, NEXT_FREE, RefillSite, refill_sites};
 use crate::binary::placement::CostClass;
 
 /// A function as its file has it, padding behind it included.
@@ -86,7 +88,7 @@ pub const SWEEP: &str = "runtime.(*sweepLocked).sweep";
 pub const BEGIN: &str = "runtime.(*gcControllerState).startCycle";
 
 /// What compiled code calls when it allocates: nothing else returns a new block to it.
-const ALLOCATOR: &str = "runtime.mallocgc";
+pub const ALLOCATOR: &str = "runtime.mallocgc";
 
 /// Whether a function hands out blocks to code outside of the allocator. The others that
 /// `runtime.mallocgc` calls are inlined into it where a profile tells the compiler to.

@@ -6,16 +6,17 @@ use std::fs::File;
 use aya::programs::uprobe::UProbeAttachPoint;
 
 use super::{Attached, Probes, Scope, links::Points};
-use crate::golang::plan::{GoPlan, GoProbe};
+use crate::golang::plan::{GoPlan, GoProbe, Way};
+use leaktrace_common::go::{SweepCookie, sweep};
 
-/// Blocks that are handed out, and spans that are swept: one link for all points of a file.
-const GO_MULTI: [&str; 2] = ["go_alloc_multi", "go_sweep_multi"];
+/// Spans that are swept, blocks that are handed out, and those that caches get: one link for all points of a file.
+const GO_MULTI: [&str; 3] = ["go_sweep_multi", "go_alloc_multi", "go_refill_multi"];
 
 /// One link for each point.
-const GO: [&str; 2] = ["go_alloc", "go_sweep"];
+const GO: [&str; 3] = ["go_sweep", "go_alloc", "go_refill"];
 
-/// Programs that do nothing, at both.
-const GO_EMPTY: [&str; 2] = ["empty_enter_multi"; 2];
+/// Programs that do nothing, at all of them.
+const GO_EMPTY: [&str; 3] = ["empty_enter_multi"; 3];
 
 impl Probes {
     /// Puts programs that do nothing where `attach_go` would put the real ones: the least that any tracer with
@@ -30,10 +31,10 @@ impl Probes {
         plan: &GoPlan,
         scope: Scope,
     ) -> anyhow::Result<Attached> {
-        self.attach_go_programs(GO_EMPTY, file, plan, scope)
+        self.attach_go_programs(GO_EMPTY, file, plan, Way::Every, scope)
     }
 
-    /// Puts a Go program's probes in place. Sweeps are attached before allocations and detached after
+    /// Puts a Go program's probes in place, at every block where refills cannot be told. Sweeps are attached before allocations and detached after
     /// them: a block that is seen has its death seen too.
     ///
     /// # Errors
@@ -43,28 +44,40 @@ impl Probes {
         &mut self,
         file: &File,
         plan: &GoPlan,
+        way: Way,
         scope: Scope,
     ) -> anyhow::Result<Attached> {
         let programs = if self.is_multi { GO_MULTI } else { GO };
-        self.attach_go_programs(programs, file, plan, scope)
+        self.attach_go_programs(programs, file, plan, way, scope)
     }
 
     fn attach_go_programs(
         &mut self,
-        [alloc, sweep]: [&'static str; 2],
+        [swept, handed_out, refilled]: [&'static str; 3],
         file: &File,
         plan: &GoPlan,
+        way: Way,
         scope: Scope,
     ) -> anyhow::Result<Attached> {
-        self.load_uprobe(alloc)?;
-        self.load_uprobe(sweep)?;
-        let point = |probe: &GoProbe| UProbeAttachPoint {
-            location: probe.file_offset.into(),
-            cookie: Some(probe.cookie),
+        let (blocks, flags) = match (way, &plan.refills) {
+            (Way::Refills, Ok(_)) => (refilled, sweep::COUNTS_UNUSED),
+            _ => (handed_out, 0),
         };
+        self.load_uprobe(blocks)?;
+        self.load_uprobe(swept)?;
+        let point = |file_offset: u64, cookie: u64| UProbeAttachPoint {
+            location: file_offset.into(),
+            cookie: Some(cookie),
+        };
+        let sweep_point = |probe: &GoProbe| {
+            let mut cookie = SweepCookie::unpack(probe.cookie);
+            cookie.flags |= flags;
+            point(probe.file_offset, cookie.pack())
+        };
+        let block_point = |probe: &GoProbe| point(probe.file_offset, probe.cookie);
         let points = [
-            Points::of_ends(sweep, plan.sweeps.iter().map(point).collect()),
-            Points::of_beginnings(alloc, plan.allocs.iter().map(point).collect()),
+            Points::of_ends(swept, plan.sweeps.iter().map(sweep_point).collect()),
+            Points::of_beginnings(blocks, plan.blocks(way).iter().map(block_point).collect()),
         ];
         self.attach_in_order(file, &points, scope)
     }

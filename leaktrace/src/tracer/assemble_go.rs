@@ -26,9 +26,8 @@ impl Tracer {
         if let Some(why) = self.go.failure(tgid) {
             return Some(Err(format!("its Go heap is not traced: {why}")));
         }
-        let functions = plan.sites.iter().map(|it| it.function.clone());
-        let mut entry_points: Vec<String> = functions.collect();
-        entry_points.dedup();
+        let functions = plan.functions(self.go_way()).into_iter();
+        let mut entry_points: Vec<String> = functions.map(str::to_owned).collect();
         if self.go.profile_rate(tgid).is_some() {
             // Nothing is probed.
             entry_points.clear();

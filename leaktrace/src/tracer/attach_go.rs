@@ -3,13 +3,14 @@
 
 use std::{fs, os::unix::fs::FileExt as _, sync::Arc};
 
+use leaktrace_common::policy::REFILL_SAMPLE_BYTES_MIN;
 use rustc_hash::FxHashMap;
 
 use super::Tracer;
 use crate::{
     golang::{
         binary::{GoBinary, GoError},
-        plan::{self, GoPlan},
+        plan::{self, GoPlan, Way},
     },
     host::maps::{Mapping, read_maps},
     modules::{Module, ModuleId},
@@ -79,7 +80,7 @@ impl GoAttachments {
     }
 
     /// Instructions that have a breakpoint in at least one process.
-    pub fn probe_count(&self) -> usize {
+    pub fn probe_count(&self, way: Way) -> usize {
         let of_one = self.for_one.values();
         let of_one = of_one.filter(|(_, made)| matches!(made, Ok(Some(_))));
         let of_all = self.for_all.iter().filter(|(_, made)| made.is_ok());
@@ -89,7 +90,7 @@ impl GoAttachments {
         modules.dedup();
         let plans = modules.iter().map(|module| self.programs.get(module));
         let count = |program: Option<&GoProgram>| match program {
-            Some(GoProgram::Planned(plan)) => plan.allocs.len() + plan.sweeps.len(),
+            Some(GoProgram::Planned(plan)) => plan.blocks(way).len() + plan.sweeps.len(),
             _ => 0,
         };
         plans.map(count).sum()
@@ -128,6 +129,7 @@ impl GoAttachments {
         probes: &mut Probes,
         module: &Module,
         tgid: u32,
+        way: Way,
         scope: Scope,
     ) -> Result<bool, String> {
         let plan = match self.program(module, tgid) {
@@ -146,7 +148,7 @@ impl GoAttachments {
             return failure.map_or(Ok(false), |why| Err(why.clone()));
         }
         let file = module.file.as_ref().ok_or("the file could not be opened")?;
-        let attached = probes.attach_go(file, &plan, scope);
+        let attached = probes.attach_go(file, &plan, way, scope);
         let attached = attached.map_err(|error| format!("{error:#}"));
         let outcome = attached.as_ref().map(|_| true).map_err(String::clone);
         match scope {
@@ -215,12 +217,25 @@ impl Tracer {
                 return Ok(false);
             }
         }
-        let outcome = self.go.attach(&mut self.probes, &module, tgid, scope);
+        let way = self.go_way();
+        if let (Way::Refills, GoProgram::Planned(plan)) = (way, self.go.program(&module, tgid)) {
+            self.context.leave_out(module.id, &plan.own_code);
+        }
+        let probes = &mut self.probes;
+        let outcome = self.go.attach(probes, &module, tgid, way, scope);
         match self.is_go(tgid) {
             true => self.go_watch.follow(tgid, &module),
             false => self.go_watch.forget(tgid),
         }
         outcome
+    }
+
+    /// Where the blocks of Go's heaps are seen: where samples are far enough apart, a trap in many will do.
+    pub(super) fn go_way(&self) -> Way {
+        match self.policy {
+            Some(policy) if policy.sample_bytes >= REFILL_SAMPLE_BYTES_MIN => Way::Refills,
+            _ => Way::Every,
+        }
     }
 
     /// Whether a process is one of Go's that is traced.

@@ -1,7 +1,7 @@
 //! Owns what is kept beside the blocks: who the processes are, what they map, and their stacks.
 //! Must not know probes or blocks.
 
-use std::fs::File;
+use std::{fs::File, ops::Range, sync::Arc};
 
 use leaktrace_common::event::StackEnd;
 use rustc_hash::FxHashMap;
@@ -16,7 +16,7 @@ use crate::{
     mapping_watch::{MappingWatch, Seen},
     mappings::AddressSpace,
     mmap_events::MapChange,
-    modules::Modules,
+    modules::{ModuleId, Modules},
     roster::Roster,
     stacks::{Place, Stack, Stacks},
 };
@@ -45,6 +45,8 @@ pub struct Context {
     refreshed_ns: FxHashMap<u32, u64>,
     /// Files that define no allocator.
     without: Without,
+    /// Where in a file an allocator's own code is, by which stacks begin that were taken in its depths.
+    own_code: FxHashMap<ModuleId, Arc<[Range<u64>]>>,
 }
 
 impl Context {
@@ -61,7 +63,13 @@ impl Context {
             mapping_watch,
             refreshed_ns: FxHashMap::default(),
             without,
+            own_code: FxHashMap::default(),
         }
+    }
+
+    /// Leaves these parts of a file out at the beginning of stacks from now on.
+    pub fn leave_out(&mut self, module: ModuleId, own_code: &Arc<[Range<u64>]>) {
+        self.own_code.insert(module, Arc::clone(own_code));
     }
 
     /// Takes in what was mapped since the last time; `true` when records of it were lost.
@@ -113,11 +121,30 @@ impl Context {
         if !self.maps_all(tgid, frames) {
             self.refresh(tgid, time_ns);
         }
-        let places = frames
-            .iter()
-            .map(|address| self.place(tgid, *address))
-            .collect();
+        let mut places = self.places(tgid, frames);
+        let own = places.iter().take_while(|it| self.is_own(**it)).count();
+        // A stack of nothing else is kept.
+        if own < places.len() {
+            places.drain(..own);
+        }
         self.stacks.insert(id, Stack { places, end });
+    }
+
+    /// Whether it is within an allocator that is left out.
+    fn is_own(&self, place: Place) -> bool {
+        let Place::Code {
+            module,
+            file_offset,
+        } = place
+        else {
+            return false;
+        };
+        let own = self.own_code.get(&module);
+        // A return address may be the first byte behind its function.
+        own.is_some_and(|own| {
+            own.iter()
+                .any(|it| it.contains(&file_offset.wrapping_sub(1)))
+        })
     }
 
     /// Turns addresses into files and offsets, by what is mapped now.

@@ -6,7 +6,7 @@ use leaktrace_common::go::{AllocCookie, VALUE_IN_RAX, depth, shape};
 
 use super::{
     AllocSite, Names, Shape,
-    body::Body,
+    body::{Body, Step},
     hands_out, is_slow_path,
     values::{self, Effects, Origin, Place},
 };
@@ -66,20 +66,10 @@ fn choose_for(
     arguments: &Arguments,
     to: usize,
 ) -> Result<AllocSite, String> {
-    let returned = values::returned(body, effects, to);
-    let candidates = (0..body.steps.len()).filter(|index| {
-        let step = &body.steps[*index];
-        step.depth.is_some() && (step.class != CostClass::Stepped || *index == to)
-    });
-    // Of equal ones the last: what is not returned after all is not counted.
-    let mut found: Vec<(u8, std::cmp::Reverse<usize>)> = candidates
-        .filter(|index| returned[*index].is_some() && stands_for(body, *index, to))
-        .map(|index| (cost(body.steps[index].class), std::cmp::Reverse(index)))
-        .collect();
-    found.sort_unstable();
-    let told = found.iter().find_map(|(_, std::cmp::Reverse(index))| {
-        let cookie = cookie(body, arguments, *index, returned[*index]?)?;
-        Some((*index, cookie))
+    let returned = values::returned(body, effects, to, Register::RAX);
+    let told = candidates(body, to).into_iter().find_map(|index| {
+        let cookie = cookie(body, arguments, index, returned[index]?)?;
+        Some((index, cookie))
     });
     let (index, cookie) = told.ok_or_else(|| {
         let at = body.offset(to);
@@ -92,6 +82,30 @@ fn choose_for(
         svma: body.steps[index].instruction.ip(),
         class: body.steps[index].class,
         cookie,
+    })
+}
+
+/// The instructions that stand for a `ret`, the cheapest first, and of equal ones the last: what is not returned
+/// after all is not counted.
+pub(super) fn candidates(body: &Body<'_>, to: usize) -> Vec<usize> {
+    let indices = (0..body.steps.len()).filter(|index| {
+        let step = &body.steps[*index];
+        step.depth.is_some()
+            && (step.class != CostClass::Stepped || *index == to)
+            && stands_for(body, *index, to)
+    });
+    let mut indices: Vec<usize> = indices.collect();
+    indices.sort_by_key(|index| (cost(body.steps[*index].class), std::cmp::Reverse(*index)));
+    indices
+}
+
+/// How far the return address lies above rsp, with the flag that rbp is the function's own.
+pub(super) fn depth_of(step: &Step) -> Option<u16> {
+    let above = u16::try_from(step.depth?).ok();
+    let above = above.filter(|bytes| *bytes <= depth::BYTES)?;
+    Some(match step.frame_is_up {
+        true => above | depth::FRAME_IS_UP,
+        false => above,
     })
 }
 
@@ -138,12 +152,7 @@ fn cookie(
         Place::Register(_) => return None,
         Place::Slot(_) => slot(&block)?,
     };
-    let mut distance = u16::try_from(above)
-        .ok()
-        .filter(|bytes| *bytes <= depth::BYTES)?;
-    if step.frame_is_up {
-        distance |= depth::FRAME_IS_UP;
-    }
+    let mut distance = depth_of(step)?;
     if is_slow_path(body.function.name) {
         distance |= depth::CALLER_IS_ALLOCATOR;
     }

@@ -109,11 +109,16 @@ fn copied(instruction: &Instruction, depth: i64) -> Option<(Place, Place)> {
     Some((place(1)?, place(0)?))
 }
 
-/// The place of the value that `to`, a `ret`, returns, before each instruction from which all ways
+/// The place of the value that `to`, a `ret`, returns in a register, before each instruction from which all ways
 /// lead there; `None` where it is not at one place.
-pub fn returned(body: &Body<'_>, effects: &mut Effects, to: usize) -> Vec<Option<Place>> {
+pub fn returned(
+    body: &Body<'_>,
+    effects: &mut Effects,
+    to: usize,
+    register: Register,
+) -> Vec<Option<Place>> {
     let mut courses = vec![Course::Elsewhere; body.steps.len()];
-    courses[to] = Course::At(Place::Register(Register::RAX));
+    courses[to] = Course::At(Place::Register(register));
     let mut is_settled = false;
     while !is_settled {
         is_settled = true;
