@@ -6,6 +6,7 @@ mod forms;
 mod inspect;
 mod names;
 mod render;
+mod targets;
 mod top;
 mod trace;
 mod values;
@@ -79,5 +80,20 @@ mod tests {
         assert_eq!(config.top, 3);
         assert_eq!(config.targets.command, ["ls", "--top", "4"]);
         assert!(!config.targets.is_host());
+    }
+    /// An option that follows those of whom to trace is not listed among them.
+    #[test]
+    fn options_stand_under_their_own_headings() {
+        let cli = Cli::command();
+        for name in ["trace", "top"] {
+            let command = cli.find_subcommand(name).unwrap();
+            let heading = |id| {
+                let arg = command.get_arguments().find(|it| it.get_id() == id);
+                arg.unwrap().get_help_heading()
+            };
+            assert_eq!(heading("pod"), Some("Whom to trace"));
+            assert_eq!(heading("kubelet"), Some("Names of containers and pods"));
+            assert_eq!(heading("interval"), None);
+        }
     }
 }

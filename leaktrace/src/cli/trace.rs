@@ -7,15 +7,12 @@ use clap::Args;
 use leaktrace_common::limits;
 
 use super::forms::{ColourArg, FormatArg};
-use super::names::NameArgs;
+use super::targets::TargetArgs;
 use super::values::{
-    parse_cgroup, parse_container, parse_duration, parse_glob, parse_interval, parse_memory,
-    parse_pod, parse_ring_size, parse_sample_size, parse_share, parse_size,
+    parse_duration, parse_interval, parse_memory, parse_ring_size, parse_sample_size, parse_share,
+    parse_size,
 };
-use crate::{
-    config::{Format, PodName, Targets, TraceConfig},
-    host::{cgroup::CgroupPath, process::CommGlob},
-};
+use crate::config::{Format, Targets, TraceConfig};
 
 const TRACE_EXAMPLES: &str = "\
 Examples:
@@ -41,29 +38,9 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = TRACE_EXAMPLES)]
 pub struct TraceArgs {
-    /// Trace this process (repeatable) and the children that it makes from now on.
-    #[arg(long, short = 'p', value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
-    pub pid: Vec<u32>,
-
-    /// Trace processes whose command name matches, now or later (repeatable), as in 'nginx*'.
-    #[arg(long, value_name = "GLOB", value_parser = parse_glob)]
-    pub comm: Vec<CommGlob>,
-
-    /// Trace processes in this control group and below it, now or later (repeatable).
-    #[arg(long, value_name = "PATH", value_parser = parse_cgroup)]
-    pub cgroup: Vec<CgroupPath>,
-
-    /// Trace processes in this container, by id or name, now or later (repeatable).
-    #[arg(long, value_name = "ID-OR-NAME", value_parser = parse_container)]
-    pub container: Vec<String>,
-
-    /// Trace processes in this Kubernetes pod, now or later (repeatable).
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = parse_pod)]
-    pub pod: Vec<PodName>,
-
-    /// Where names come from.
-    #[command(flatten, next_help_heading = "Names of containers and pods")]
-    pub names: NameArgs,
+    /// Whom to trace.
+    #[command(flatten)]
+    pub targets: TargetArgs,
 
     /// Stop after this time [default: at Ctrl-C, or when all that was named has exited].
     #[arg(long, short = 'd', value_name = "TIME", value_parser = parse_duration)]
@@ -169,16 +146,11 @@ impl TraceArgs {
         let told = self.told();
         let top = self.sites();
         TraceConfig {
+            names: self.targets.names.clone().into(),
             targets: Targets {
-                pids: self.pid,
-                comms: self.comm,
-                cgroups: self.cgroup,
-                containers: self.container,
-                pods: self.pod,
                 command: self.command,
-                is_by_request: false,
+                ..self.targets.into()
             },
-            names: self.names.into(),
             listen: self.listen.map(|address| (address, self.token_file)),
             duration: self.duration,
             interval: self.interval,
@@ -215,39 +187,13 @@ impl TraceArgs {
             ("sample_bytes", self.sample_bytes.to_string()),
             ("ring_size", self.ring_size.to_string()),
         ]);
-        let list = |words: Vec<String>| words.join(" ");
-        if !self.pid.is_empty() {
-            told.insert("pid", list(self.pid.iter().map(u32::to_string).collect()));
-        }
-        if !self.comm.is_empty() {
-            told.insert(
-                "comm",
-                list(
-                    self.comm
-                        .iter()
-                        .map(|glob| glob.as_str().to_owned())
-                        .collect(),
-                ),
-            );
-        }
-        for (name, words) in [
-            (
-                "cgroup",
-                self.cgroup.iter().map(ToString::to_string).collect(),
-            ),
-            ("container", self.container.clone()),
-            ("pod", self.pod.iter().map(ToString::to_string).collect()),
-        ] {
-            if !words.is_empty() {
-                told.insert(name, list(words));
-            }
-        }
+        told.extend(self.targets.told());
         if !self.command.is_empty() {
             let words = self
                 .command
                 .iter()
                 .map(|word| word.to_string_lossy().into_owned());
-            told.insert("command", list(words.collect()));
+            told.insert("command", words.collect::<Vec<_>>().join(" "));
         }
         for (name, value) in [("duration", self.duration), ("interval", self.interval)] {
             if let Some(value) = value {

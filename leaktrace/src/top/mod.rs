@@ -22,8 +22,8 @@ use tokio::{
 
 use self::screen::{Action, Screen};
 use crate::{
-    config::Targets, probes::Settings, report::json::JsonStream, session, summary::View,
-    tracer::Tracer,
+    config::Targets, host::containers::NameSources, probes::Settings, report::json::JsonStream,
+    session, summary::View, tracer::Tracer,
 };
 
 /// How often the ring is read when the probes do not call.
@@ -37,6 +37,8 @@ const KEYS: usize = 16;
 pub struct TopConfig {
     /// Whom to trace.
     pub targets: Targets,
+    /// Where the names of containers come from.
+    pub names: NameSources,
     /// How often the screen is made anew.
     pub interval: Duration,
     /// What counts as long-lived.
@@ -71,6 +73,7 @@ pub async fn run(config: TopConfig) -> anyhow::Result<()> {
         oracle_one_in: 0,
     };
     let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
+    tracer.name_by(config.names);
     tracer.calibrate(None)?;
     tracer.attach_targets(None)?;
     session::announce(&tracer, None);

@@ -115,38 +115,29 @@ impl Agent {
 
     /// Waits for the line of a process that is as it should be, in a report with `--interval`.
     pub fn await_process(&mut self, pid: u32, is_so: impl Fn(&Value) -> bool) -> Value {
-        let lines = self.stdout.as_mut().expect("it runs");
-        let deadline = std::time::Instant::now() + super::PATIENCE;
-        let mut last = None;
-        while std::time::Instant::now() < deadline {
-            let line = lines.next().expect("reports come until it is stopped");
-            let line: Value = serde_json::from_str(&line).unwrap();
-            if line["type"] == "process" && line["process"]["pid"] == pid {
-                if is_so(&line) {
-                    return line;
-                }
-                last = Some(line);
-            }
-        }
-        panic!("process {pid} is not reported as it should be, but {last:#?}")
+        self.await_line("process", pid, is_so)
     }
 
     /// Waits for the line of a process's goroutines that is as it should be, in a report with `--interval`.
     pub fn await_goroutines(&mut self, pid: u32, is_so: impl Fn(&Value) -> bool) -> Value {
+        self.await_line("goroutines", pid, is_so)
+    }
+
+    fn await_line(&mut self, of: &str, pid: u32, is_so: impl Fn(&Value) -> bool) -> Value {
         let lines = self.stdout.as_mut().expect("it runs");
         let deadline = std::time::Instant::now() + super::PATIENCE;
         let mut last = None;
         while std::time::Instant::now() < deadline {
             let line = lines.next().expect("reports come until it is stopped");
             let line: Value = serde_json::from_str(&line).unwrap();
-            if line["type"] == "goroutines" && line["process"]["pid"] == pid {
+            if line["type"] == of && line["process"]["pid"] == pid {
                 if is_so(&line) {
                     return line;
                 }
                 last = Some(line);
             }
         }
-        panic!("goroutines of {pid} are not reported as they should be, but {last:#?}")
+        panic!("the {of} line of {pid} is not as it should be, but {last:#?}")
     }
 
     /// Waits until no probe hangs on it any more.
