@@ -19,6 +19,7 @@ pub mod mappings;
 pub mod mmap_events;
 pub mod modules;
 pub mod naming;
+pub mod places;
 pub mod roster;
 pub mod stacks;
 pub mod summary;

@@ -3,6 +3,7 @@
 
 use clap::{Args, ValueEnum};
 
+use super::NameArgs;
 use crate::{config::Format, inspect::InspectConfig};
 
 /// Options of `leaktrace inspect`.
@@ -11,6 +12,10 @@ pub struct InspectArgs {
     /// Look at this process (repeatable); without it at all of the host.
     #[arg(long, short = 'p', value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Vec<u32>,
+
+    /// Where names come from.
+    #[command(flatten, next_help_heading = "Names of containers and pods")]
+    pub names: NameArgs,
 
     /// The form.
     #[arg(long, value_enum, default_value = "text")]
@@ -32,6 +37,7 @@ impl InspectArgs {
     pub fn into_config(self) -> InspectConfig {
         InspectConfig {
             pids: self.pid,
+            names: self.names.into(),
             format: match self.format {
                 InspectFormatArg::Text => Format::Text,
                 InspectFormatArg::Json => Format::Json,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use clap::Args;
 
+use super::NameArgs;
 use super::values::{parse_duration, parse_interval, parse_share};
 use crate::{summary::View, watch::WatchConfig};
 
@@ -51,6 +52,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub min_age: Duration,
 
+    /// Where names come from.
+    #[command(flatten, next_help_heading = "Names of containers and pods")]
+    pub names: NameArgs,
+
     /// Serve /metrics (Prometheus), /healthz, /readyz and /debug/pprof/heap?pid=N here.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
@@ -89,6 +94,7 @@ impl WatchArgs {
                 top: self.top,
             },
             listen: self.listen.map(|address| (address, self.token_file)),
+            names: self.names.into(),
             told,
         }
     }

@@ -32,6 +32,15 @@ const KEPT_MAX: usize = 8_192;
 /// been restarting.
 const RETRY: Duration = Duration::from_secs(30);
 
+/// How long the beginning of a trace, and a report, wait for names that were just asked for. A runtime
+/// answers within some milliseconds.
+pub const NAMES_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where runtimes listen that nobody has named, as this host has them.
+pub fn cri_sockets() -> Vec<PathBuf> {
+    state::cri_sockets(None)
+}
+
 /// Where names come from, as far as the user said so.
 #[derive(Clone, Debug, Default)]
 pub struct NameSources {

@@ -2,7 +2,9 @@
 //! Must not know how a trace is made, or print anything itself.
 
 mod kernel;
+mod powers;
 mod rights;
+mod surroundings;
 
 use std::fmt::Write as _;
 
@@ -74,8 +76,12 @@ pub fn examine() -> Vec<Check> {
         kernel::architecture(),
         rights::capabilities(&status),
     ];
+    checks.extend(powers::each(status.capabilities, kernel::has_multi()));
     checks.extend(kernel::features(&status.capabilities));
     checks.extend(rights::settings(&status));
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    checks.push(surroundings::control_groups(&own));
+    checks.push(surroundings::runtime());
     checks
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use crate::{
     config::Format,
-    host::{clock::Clock, process as host_process},
+    host::{clock::Clock, containers::NameSources, process as host_process},
     report::{json::JsonStream, model::Inspected, text},
     session,
 };
@@ -22,6 +22,8 @@ pub struct InspectConfig {
     pub pids: Vec<u32>,
     /// How to show it: text or JSON.
     pub format: Format,
+    /// Where the names of containers come from.
+    pub names: NameSources,
 }
 
 /// Looks, and hands out what there is to see, process by process.
@@ -34,7 +36,7 @@ pub fn run(
     mut put: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> anyhow::Result<()> {
     let clock = Clock::anchor().context("failed to read the clocks")?;
-    let mut inspector = process::Inspector::new(clock);
+    let mut inspector = process::Inspector::new(clock, config.names.clone());
     if config.pids.is_empty() {
         for pid in host_process::list_pids().context("failed to list processes in /proc")? {
             if pid == std::process::id() || host_process::is_kernel_thread(pid) {

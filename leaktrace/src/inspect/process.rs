@@ -12,12 +12,14 @@ use crate::{
     examine::{self, Examined},
     host::{
         clock::Clock,
+        containers::{Containers, NAMES_PATIENCE, NameSources},
         maps::{Mapping, read_maps},
         process::ProcessFacts,
     },
     modules::{Module, ModuleId, Modules},
+    places,
     report::model::{
-        Container, Coverage, Executable, Inspected, InspectedAllocator, InspectedEntryPoint,
+        Coverage, Executable, Inspected, InspectedAllocator, InspectedEntryPoint,
         InspectedUnwinding, NotCovered, ProcessIdentity,
     },
     unwind::FrameSections,
@@ -38,12 +40,16 @@ pub struct Inspector {
     clock: Clock,
     modules: Modules,
     examined: FxHashMap<ModuleId, Result<Arc<Examined>, String>>,
+    containers: Containers,
 }
 
 impl Inspector {
     /// One that has seen nothing yet.
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Clock, names: NameSources) -> Self {
+        let mut containers = Containers::default();
+        containers.name_by(names);
         Self {
+            containers,
             clock,
             modules: Modules::default(),
             examined: FxHashMap::default(),
@@ -89,8 +95,13 @@ impl Inspector {
         Ok(inspected)
     }
 
-    fn of_facts(&self, facts: &ProcessFacts) -> Inspected {
+    fn of_facts(&mut self, facts: &ProcessFacts) -> Inspected {
         let executable = facts.executable.as_ref();
+        if let Some(container) = &facts.container {
+            self.containers.ask(container, facts.pid);
+            self.containers.settle(NAMES_PATIENCE);
+        }
+        let (container, k8s) = places::place(&self.containers, facts.container.as_ref());
         Inspected {
             identity: ProcessIdentity {
                 pid: facts.pid,
@@ -103,11 +114,8 @@ impl Inspector {
             },
             command_line: facts.command_line.clone(),
             owner: facts.owner.clone(),
-            container: facts.container.as_ref().map(|it| Container {
-                id: it.id.clone(),
-                name: None,
-                runtime: it.runtime.map(|it| it.as_str().to_owned()),
-            }),
+            container,
+            k8s,
             ..Inspected::default()
         }
     }

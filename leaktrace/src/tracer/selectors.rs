@@ -1,22 +1,17 @@
 //! Owns which processes the targets' patterns mean, and what a process's container is called.
 //! Must not know how probes are placed.
 
-use std::time::Duration;
-
 use super::Tracer;
 use crate::{
     config::PodName,
     host::{
         container::Container,
-        containers::{ContainerNames, NameSources},
+        containers::{ContainerNames, NAMES_PATIENCE, NameSources},
         process::ProcessFacts,
     },
+    places,
     report::model,
 };
-
-/// How long the beginning of a trace, and a report, wait for names that were just asked for. A runtime
-/// answers within some milliseconds.
-const NAMES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Whether a process is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,30 +100,7 @@ impl Tracer {
         &self,
         container: Option<&Container>,
     ) -> (Option<model::Container>, Option<model::K8s>) {
-        let Some(container) = container else {
-            return (None, None);
-        };
-        let names = self.context.roster.containers.names(&container.id);
-        let names = names.flatten().unwrap_or_default();
-        let runtime = container.runtime.or(names.runtime);
-        let pod = names.pod.as_ref();
-        let known = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let k8s = (pod.is_some() || container.pod_uid.is_some()).then(|| model::K8s {
-            namespace: pod.and_then(|it| known(&it.namespace)),
-            pod: pod.and_then(|it| known(&it.name)),
-            uid: pod
-                .and_then(|it| known(&it.uid))
-                .or_else(|| container.pod_uid.clone()),
-            labels: pod.map(|it| it.labels.clone()).unwrap_or_default(),
-            container: names.name.clone(),
-            node: Some(crate::host::node::name()),
-        });
-        let container = model::Container {
-            id: container.id.clone(),
-            name: names.name.clone(),
-            runtime: runtime.map(|it| it.as_str().to_owned()),
-        };
-        (Some(container), k8s)
+        places::place(&self.context.roster.containers, container)
     }
 }
 

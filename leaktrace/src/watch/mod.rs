@@ -26,9 +26,13 @@ use tokio::{
 };
 
 use crate::{
-    host::clock::Clock,
+    host::{
+        clock::Clock,
+        containers::{Containers, NAMES_PATIENCE, NameSources},
+        process::ProcessFacts,
+    },
     listen::{Access, Board, Listener},
-    notify,
+    notify, places,
     report::{
         json::JsonStream,
         model::{End, Process, Report, Start},
@@ -57,6 +61,8 @@ pub struct WatchConfig {
     pub max_overhead: f64,
     /// Sites told of each process, and what counts as long-lived.
     pub view: View,
+    /// Where the names of containers come from.
+    pub names: NameSources,
     /// Where figures are served, and the file of the token that opens them.
     pub listen: Option<(SocketAddr, Option<PathBuf>)>,
     /// The options as the stream's first line tells them.
@@ -77,7 +83,9 @@ pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
         tokio::spawn(listener.serve(Arc::clone(&board)));
     }
     let clock = Clock::anchor().context("failed to read the clocks")?;
-    let suspects = Suspects::new(config.max_overhead, config.view)?;
+    let mut containers = Containers::default();
+    containers.name_by(config.names.clone());
+    let suspects = Suspects::new(config.max_overhead, config.view, config.names.clone())?;
     let mut survey = Survey::new(config.look_pause);
     survey.look()?;
     let mut run = Run {
@@ -90,6 +98,7 @@ pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
         clock,
         survey,
         suspects,
+        containers,
         board,
     };
     run.start()?;
@@ -103,6 +112,8 @@ struct Run {
     clock: Clock,
     survey: Survey,
     suspects: Suspects,
+    /// The names of those without probes.
+    containers: Containers,
     stream: JsonStream,
     board: Arc<Board>,
     began: Instant,
@@ -203,16 +214,35 @@ impl Run {
     }
 
     /// Adds those that keep growing, and the largest of the others, as far as they are not told yet.
-    fn add_unprobed(&self, processes: &mut Vec<Process>, ranked: &[Seen]) {
+    fn add_unprobed(&mut self, processes: &mut Vec<Process>, ranked: &[Seen]) {
         let told: FxHashSet<u32> = processes.iter().map(|it| it.identity.pid).collect();
         let growing = ranked.iter().filter(|seen| seen.trend.is_some()).count();
         let listed = growing.min(GROWING_MAX).max(self.config.largest);
         let began_ns = self.suspects.began_ns();
+        let mut unprobed = Vec::new();
         for seen in ranked.iter().take(listed) {
-            if !told.contains(&seen.pid) {
-                let why = self.suspects.why_left(seen.pid);
-                processes.extend(tell::unprobed(seen, &self.clock, began_ns, why));
+            // One that is gone meanwhile has no memory to tell of.
+            let facts = ProcessFacts::read(seen.pid).ok();
+            let is_same = |it: &ProcessFacts| it.start_ticks == seen.start_ticks;
+            if let Some(facts) = facts.filter(is_same)
+                && !told.contains(&seen.pid)
+            {
+                if let Some(container) = &facts.container {
+                    self.containers.ask(container, seen.pid);
+                }
+                unprobed.push((seen, facts));
             }
+        }
+        self.containers.settle(NAMES_PATIENCE);
+        for (seen, facts) in unprobed {
+            let place = places::place(&self.containers, facts.container.as_ref());
+            let why = self.suspects.why_left(seen.pid);
+            let process = tell::unprobed(seen, facts, &self.clock, began_ns, why);
+            processes.push(Process {
+                container: place.0,
+                k8s: place.1,
+                ..process
+            });
         }
     }
 

@@ -5,17 +5,19 @@ use super::survey::Seen;
 use crate::{
     host::{clock::Clock, process::ProcessFacts},
     report::model::{
-        Accuracy, AccuracyKind, Container, Coverage, Executable, Process, ProcessIdentity, Verdict,
+        Accuracy, AccuracyKind, Coverage, Executable, Process, ProcessIdentity, Verdict,
     },
 };
 
-/// A process without probes, as the report tells it; `None` where it is gone by now. What it allocates is not
-/// zero but unseen: it has no figures beside its memory, and its whole time is told as unwatched.
-pub fn unprobed(seen: &Seen, clock: &Clock, since_ns: u64, more: Option<&str>) -> Option<Process> {
-    let facts = ProcessFacts::read(seen.pid).ok()?;
-    if facts.start_ticks != seen.start_ticks {
-        return None;
-    }
+/// A process without probes, as the report tells it, but for where it runs. What it allocates is not zero but
+/// unseen: it has no figures beside its memory, and its whole time is told as unwatched.
+pub fn unprobed(
+    seen: &Seen,
+    facts: ProcessFacts,
+    clock: &Clock,
+    since_ns: u64,
+    more: Option<&str>,
+) -> Process {
     let path = facts.executable.as_ref();
     let path = path.map(|path| path.to_string_lossy().into_owned());
     let verdict = match (seen.trend, seen.is_told) {
@@ -24,12 +26,7 @@ pub fn unprobed(seen: &Seen, clock: &Clock, since_ns: u64, more: Option<&str>) -
         (None, false) => Verdict::Young,
     };
     let unwatched_ns = Clock::now_boot_ns().saturating_sub(since_ns.max(facts.start_boot_ns));
-    let container = facts.container.as_ref().map(|container| Container {
-        id: container.id.clone(),
-        name: None,
-        runtime: container.runtime.map(|it| it.as_str().to_owned()),
-    });
-    Some(Process {
+    Process {
         identity: ProcessIdentity {
             pid: seen.pid,
             start_time_unix_ns: clock.boot_to_unix_ns(facts.start_boot_ns),
@@ -41,7 +38,6 @@ pub fn unprobed(seen: &Seen, clock: &Clock, since_ns: u64, more: Option<&str>) -
         },
         command_line: facts.command_line,
         owner: facts.owner,
-        container,
         coverage: Coverage::None,
         coverage_reason: Some(reason(seen, more)),
         accuracy: Accuracy {
@@ -53,7 +49,7 @@ pub fn unprobed(seen: &Seen, clock: &Clock, since_ns: u64, more: Option<&str>) -
         verdict,
         growth_bytes_per_second: seen.is_told.then(|| seen.bytes_per_second()),
         ..Process::default()
-    })
+    }
 }
 
 /// Why its allocations are not seen, and what its memory told.

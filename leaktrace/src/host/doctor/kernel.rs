@@ -54,6 +54,11 @@ pub(super) fn architecture() -> Check {
     }
 }
 
+/// Whether probes of one process can be attached by `uprobe_multi`, which asks for no `SYS_ADMIN`.
+pub(super) fn has_multi() -> bool {
+    is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter).is_ok_and(|has| has)
+}
+
 /// Everything that a probe goes through on its way to the agent.
 pub(super) fn features(capabilities: &Capabilities) -> Vec<Check> {
     let multi = is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter);

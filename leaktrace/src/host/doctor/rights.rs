@@ -28,6 +28,8 @@ const INITIAL_TIME_NAMESPACE: &str = "time:[4026531834]";
 /// `include/uapi/linux/capability.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Capability {
+    DacOverride = 1,
+    DacReadSearch = 2,
     SysPtrace = 19,
     SysAdmin = 21,
     SysResource = 24,
@@ -46,8 +48,10 @@ impl Capability {
         Self::CheckpointRestore,
     ];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
+            Self::DacOverride => "DAC_OVERRIDE",
+            Self::DacReadSearch => "DAC_READ_SEARCH",
             Self::SysPtrace => "SYS_PTRACE",
             Self::SysAdmin => "SYS_ADMIN",
             Self::SysResource => "SYS_RESOURCE",

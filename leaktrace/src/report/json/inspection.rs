@@ -11,7 +11,7 @@ use super::{
     encode::Integer,
     line::{Executable, NotCovered, ProcessAttributes, ProcessIdentity},
     longest,
-    place::{Container, container},
+    place::{Place, place_of},
 };
 use crate::report::model::{self, Inspected};
 
@@ -25,8 +25,8 @@ const FILES_BYTES: usize = 900;
 #[derive(Serialize)]
 struct Process<'a> {
     process: ProcessAttributes<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    container: Option<Container<'a>>,
+    #[serde(flatten)]
+    place: Place<'a>,
     runtime: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     go: Option<Go<'a>>,
@@ -117,7 +117,7 @@ fn process<'a>(cuts: &mut Cuts, from: &'a Inspected) -> Process<'a> {
             command_line: cuts.text("command_line", &from.command_line, longest::PATH),
             owner: cuts.text("owner", &from.owner, longest::WORD),
         },
-        container: from.container.as_ref().map(|it| container(cuts, it)),
+        place: place_of(cuts, from.container.as_ref(), from.k8s.as_ref()),
         runtime: match from.go {
             Some(_) => model::Runtime::Go.word(),
             None => model::Runtime::Native.word(),

@@ -21,7 +21,7 @@ pub(super) struct Place<'a> {
 
 /// A container as it stands in every line.
 #[derive(Serialize)]
-pub(super) struct Container<'a> {
+struct Container<'a> {
     id: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
@@ -58,14 +58,23 @@ struct Pod<'a> {
 
 /// Where a process runs, within what a line may hold.
 pub(super) fn place<'a>(cuts: &mut Cuts, process: &'a model::Process) -> Place<'a> {
+    place_of(cuts, process.container.as_ref(), process.k8s.as_ref())
+}
+
+/// The same of what is told without figures.
+pub(super) fn place_of<'a>(
+    cuts: &mut Cuts,
+    within: Option<&'a model::Container>,
+    k8s: Option<&'a model::K8s>,
+) -> Place<'a> {
     Place {
-        container: process.container.as_ref().map(|from| container(cuts, from)),
-        k8s: process.k8s.as_ref().map(|from| pod(cuts, from)),
+        container: within.map(|from| container(cuts, from)),
+        k8s: k8s.map(|from| pod(cuts, from)),
     }
 }
 
 /// A container, within what a line may hold.
-pub(super) fn container<'a>(cuts: &mut Cuts, from: &'a model::Container) -> Container<'a> {
+fn container<'a>(cuts: &mut Cuts, from: &'a model::Container) -> Container<'a> {
     Container {
         id: cuts.text("container.id", &from.id, longest::NAME),
         name: cuts.optional("container.name", &from.name, longest::NAME),

@@ -1,7 +1,7 @@
 //! Owns what `inspect` tells of a process: what would be probed, and what would not.
 //! Must not know how it was found out.
 
-use super::{Container, Coverage, Executable, NotCovered, ProcessIdentity};
+use super::{Container, Coverage, Executable, K8s, NotCovered, ProcessIdentity};
 
 /// A process that was looked at without touching it.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct Inspected {
     pub owner: String,
     /// The container that it runs in.
     pub container: Option<Container>,
+    /// The Kubernetes pod that it runs in.
+    pub k8s: Option<K8s>,
     /// What is told of a Go program.
     pub go: Option<InspectedGo>,
     /// Its allocators, those that make blocks themselves first.

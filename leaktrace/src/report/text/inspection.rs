@@ -27,7 +27,14 @@ pub fn write(from: &Inspected, out: &mut String) {
     .expect(told);
     writeln!(out, "   {}", shown(&from.command_line)).expect(told);
     if let Some(container) = &from.container {
-        writeln!(out, "   container {}", shown(&container.id)).expect(told);
+        let name = container.name.as_deref();
+        let name = name.map(|name| format!("{}, ", shown(name)));
+        let (name, id) = (name.unwrap_or_default(), shown(&container.id));
+        writeln!(out, "   container {name}{id}").expect(told);
+    }
+    if let Some((Some(namespace), Some(pod))) = from.k8s.as_ref().map(|it| (&it.namespace, &it.pod))
+    {
+        writeln!(out, "   pod {}/{}", shown(namespace), shown(pod)).expect(told);
     }
     if let Some(go) = &from.go {
         let rate = match go.memory_profile_rate_bytes {

@@ -17,7 +17,7 @@ use super::{account::Account, probing::Probing, survey::Seen};
 use crate::{
     calibration::Cost,
     config::Targets,
-    host::{clock::Clock, process::ProcessFacts},
+    host::{clock::Clock, containers::NameSources, process::ProcessFacts},
     probes::Settings,
     report::model::Process,
     summary::View,
@@ -92,6 +92,7 @@ pub struct Suspects {
     cost: Cost,
     account: Account,
     view: View,
+    names: NameSources,
     by_pid: FxHashMap<u32, Suspect>,
     next_verdict_ns: u64,
     began_ns: u64,
@@ -103,8 +104,8 @@ impl Suspects {
     /// # Errors
     ///
     /// When the kernel or the privileges do not allow it.
-    pub fn new(limit: f64, view: View) -> anyhow::Result<Self> {
-        let mut tracer = load()?;
+    pub fn new(limit: f64, view: View, names: NameSources) -> anyhow::Result<Self> {
+        let mut tracer = load(&names)?;
         tracer.calibrate(None)?;
         let cost = tracer.cost().context(
             "cannot tell what probes cost, as --max-overhead needs; remedy: see `leaktrace doctor`",
@@ -116,6 +117,7 @@ impl Suspects {
             cost,
             account: Account::new(limit, now_ns),
             view,
+            names,
             by_pid: FxHashMap::default(),
             next_verdict_ns: 0,
             began_ns: now_ns,
@@ -200,7 +202,7 @@ impl Suspects {
         let name = facts.executable_name();
         let tracer = match &mut self.tracer {
             Some(tracer) => tracer,
-            none => none.insert(load()?),
+            none => none.insert(load(&self.names)?),
         };
         tracer.prepare(seen.pid)?;
         say(&format!(
@@ -285,7 +287,7 @@ impl Suspects {
 }
 
 /// Loads the probes; nobody has any yet.
-fn load() -> anyhow::Result<Tracer> {
+fn load(names: &NameSources) -> anyhow::Result<Tracer> {
     let targets = Targets {
         is_by_request: true,
         ..Targets::default()
@@ -295,7 +297,9 @@ fn load() -> anyhow::Result<Tracer> {
         policy: Policy::NOTHING,
         ..Settings::default()
     };
-    Tracer::new(targets, &settings)
+    let mut tracer = Tracer::new(targets, &settings)?;
+    tracer.name_by(names.clone());
+    Ok(tracer)
 }
 
 /// A line for people.
