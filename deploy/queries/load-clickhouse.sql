@@ -1,4 +1,4 @@
--- The same two tables for ClickHouse. Written against its documentation, not run by this project.
+-- The same two tables for ClickHouse. Run on 26.9.
 -- Fill them with
 --   clickhouse-client --query "INSERT INTO lines FORMAT JSONAsString" < stream.ndjson
 CREATE TABLE IF NOT EXISTS lines (line String) ENGINE = Null;

@@ -117,7 +117,7 @@ enum Command {
     /// Run the image as the `DaemonSet`'s pod on containerd, beside pods that leak, and judge what it tells.
     Pods {
         /// How long each of two runs lasts.
-        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(20..=3600))]
+        #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(120..=3600))]
         seconds: u32,
     },
     /// Run the agent on other kernels, emulated by QEMU: all of them, or those named.

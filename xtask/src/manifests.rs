@@ -25,7 +25,6 @@ const RENDERINGS: [(&str, &[&str]); 3] = [
             "seccompProfile.type=Localhost",
             "seccompProfile.localhostProfile=leaktrace.json",
             "extraArgs={--top=3}",
-            "suppressions=leak:known",
             "imagePullSecrets[0].name=registry",
         ],
     ),

@@ -38,7 +38,7 @@ pub fn run(tools: &Tools, seconds: u32) -> Result<()> {
     let profile = toolchain::workspace_dir().join("deploy/seccomp/leaktrace.json");
     let scratch = toolchain::target_dir().join("pods");
     let leakers = leakers(&scratch)?;
-    // As it is applied, and where the agent may do least, with the pods as targets.
+    // As it is applied, and where the agent may do least: `trace` with the pods as targets.
     for (overlay, scope) in [("base", "host"), ("own-seccomp", "pods")] {
         eprintln!("xtask: running the pod of deploy/kustomize/{overlay} for {seconds} s");
         let manifest = manifests::render(overlay)?;
