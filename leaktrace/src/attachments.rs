@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    allocators::Allocator,
+    allocators::{Allocator, ReturnProbes},
     examine::{self, Examined},
     modules::{Module, ModuleId},
     probes::{Attached, Probes, Scope},
@@ -39,9 +39,19 @@ pub struct Attachments {
     for_all: FxHashMap<ModuleId, Placement>,
     /// Files whose probes fire for one process, by process.
     for_one: FxHashMap<u32, FxHashMap<ModuleId, Placement>>,
+    return_probes: ReturnProbes,
 }
 
 impl Attachments {
+    /// None yet.
+    #[must_use]
+    pub fn new(return_probes: ReturnProbes) -> Self {
+        Self {
+            return_probes,
+            ..Self::default()
+        }
+    }
+
     /// The allocators in a file, or why they cannot be told. Files are read once. `pid` is a
     /// process that maps it, in whose root separate symbols are looked for.
     ///
@@ -52,7 +62,7 @@ impl Attachments {
         if let Some(known) = self.examined.get(&module.id) {
             return known.clone();
         }
-        let examined = examine::examine(module, pid)
+        let examined = examine::examine(module, pid, self.return_probes)
             .map(Arc::new)
             .map_err(|error| format!("{error:#}"));
         self.examined.insert(module.id, examined.clone());
@@ -62,10 +72,14 @@ impl Attachments {
     /// The allocators of a file that was looked at.
     #[must_use]
     pub fn allocators(&self, module: ModuleId) -> &[Allocator] {
-        match self.examined.get(&module) {
-            Some(Ok(examined)) => &examined.allocators,
-            _ => &[],
-        }
+        let examined = self.examined(module);
+        examined.map_or(&[], |it| &it.allocators)
+    }
+
+    /// What was found in a file that was looked at.
+    #[must_use]
+    pub fn examined(&self, module: ModuleId) -> Option<&Examined> {
+        self.examined.get(&module)?.as_deref().ok()
     }
 
     /// Why a file could not be looked at, where that was tried.
@@ -178,6 +192,15 @@ impl Attachments {
             if let Placement::Live(attached) = placement {
                 probes.detach(attached);
             }
+        }
+    }
+
+    /// Takes out every link.
+    pub fn release_all(&mut self, probes: &mut Probes) {
+        self.release_host(probes);
+        let tgids: Vec<u32> = self.for_one.keys().copied().collect();
+        for tgid in tgids {
+            self.release(probes, tgid);
         }
     }
 

@@ -46,6 +46,8 @@ pub struct TraceConfig {
     pub fail_on_leak: bool,
     /// Whether stacks are walked by unwind tables, or by frame pointers alone.
     pub has_unwind_tables: bool,
+    /// Whether no return probe is placed, even where this kernel bears them.
+    pub avoids_return_probes: bool,
     /// Where stacks go with what they were walked from, to be checked by another unwinder, and one in
     /// how many.
     pub oracle: Option<(PathBuf, u32)>,

@@ -4,12 +4,18 @@
 
 mod symbols;
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+};
 
 use anyhow::Context as _;
+use leaktrace_common::cookie::Family;
 
 use crate::{
-    allocators::{self, Allocator},
+    allocators::{self, Allocator, ReturnProbes},
     binary::{
         elf::{Elf, header_ranges, table_ranges},
         sparse::Sparse,
@@ -17,6 +23,9 @@ use crate::{
     host::maps::BuildId,
     modules::Module,
 };
+
+/// As many bytes of texts are searched: those of the largest programs have some dozens of MiB.
+const TEXT_BYTES_MAX: u64 = 256 << 20;
 
 /// Bytes of a file header.
 const FILE_HEADER_BYTES: u64 = 64;
@@ -34,6 +43,8 @@ pub struct Examined {
     pub has_all_symbols: bool,
     /// The versions of its allocators, in their order, where they are told.
     pub versions: Vec<Option<String>>,
+    /// Allocators whose texts it has but of which no function can be found.
+    pub hidden: Vec<Family>,
 }
 
 impl Examined {
@@ -41,6 +52,7 @@ impl Examined {
     #[must_use]
     pub fn why_nothing_is_seen(&self, path: &str) -> String {
         match (self.is_static, self.has_all_symbols) {
+            (_, false) if !self.hidden.is_empty() => self.why_hidden(path),
             (true, false) => {
                 format!("{path} is statically linked and stripped of the symbols of its allocator")
             }
@@ -50,6 +62,22 @@ impl Examined {
             (false, _) => "it maps no file that defines an allocator".to_owned(),
         }
     }
+
+    /// Why nothing is seen of the allocators that are hidden in the file, and what to do about it.
+    #[must_use]
+    pub fn why_hidden(&self, path: &str) -> String {
+        let names: Vec<&str> = self.hidden.iter().map(|it| it.name()).collect();
+        let how = if self.is_static {
+            "is statically linked, and "
+        } else {
+            ""
+        };
+        format!(
+            "{path} {how}has {} built in, stripped of its symbols; remedy: a build that is not stripped, or its separate \
+             debug info",
+            names.join(" and ")
+        )
+    }
 }
 
 /// Looks at a file that `pid` maps.
@@ -57,22 +85,27 @@ impl Examined {
 /// # Errors
 ///
 /// When it cannot be read or is no program of this machine's kind.
-pub fn examine(module: &Module, pid: u32) -> anyhow::Result<Examined> {
+pub fn examine(module: &Module, pid: u32, return_probes: ReturnProbes) -> anyhow::Result<Examined> {
     let file = module.file.as_ref().with_context(|| {
         let why = module
             .missing
             .map_or("it could not be opened", |missing| missing.reason());
         format!("{}: {why}", module.name)
     })?;
-    examine_file(file, &module.path, pid)
+    examine_file(file, &module.path, symbols::root_of(pid), return_probes)
 }
 
-/// The same of an open file, which is called `path` in its process.
+/// The same of an open file, which is called `path` in its process, whose root this is.
 ///
 /// # Errors
 ///
 /// As above.
-pub fn examine_file(file: &File, path: &str, pid: u32) -> anyhow::Result<Examined> {
+pub fn examine_file(
+    file: &File,
+    path: &str,
+    root: Option<OwnedFd>,
+    return_probes: ReturnProbes,
+) -> anyhow::Result<Examined> {
     let read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
     let length = file.metadata()?.len();
     let mut image = Sparse::new(length, &read).with_context(|| format!("cannot read {path}"))?;
@@ -88,7 +121,7 @@ pub fn examine_file(file: &File, path: &str, pid: u32) -> anyhow::Result<Examine
     let more = if examined.has_all_symbols {
         Vec::new()
     } else {
-        symbols::elsewhere(&elf, path, pid)
+        symbols::elsewhere(&elf, path, root.as_ref())
     };
     let more: Vec<Elf<'_>> = more
         .iter()
@@ -96,7 +129,14 @@ pub fn examine_file(file: &File, path: &str, pid: u32) -> anyhow::Result<Examine
         .collect();
     examined.has_all_symbols |= more.iter().any(Elf::has_full_symbols);
     let more: Vec<&Elf<'_>> = more.iter().collect();
+    let texts = if examined.has_all_symbols {
+        Vec::new()
+    } else {
+        elf.text_ranges()
+    };
     if !allocators::defines_any(&elf, &more) {
+        drop(elf);
+        examined.hidden = mentioned(&mut image, texts);
         return Ok(examined);
     }
     // Only now the code, and the data that never changes: most files have no allocator.
@@ -108,13 +148,39 @@ pub fn examine_file(file: &File, path: &str, pid: u32) -> anyhow::Result<Examine
             .with_context(|| format!("failed to read {path}"))?;
     }
     let elf = Elf::parse(image.bytes()).with_context(not_a_program)?;
-    examined.allocators = allocators::examine(&elf, &more);
+    examined.allocators = allocators::examine(&elf, &more, return_probes);
     examined.versions = examined
         .allocators
         .iter()
         .map(|allocator| allocators::version(&elf, allocator.family))
         .collect();
+    drop(elf);
+    examined.hidden = mentioned(&mut image, texts);
+    let found = examined.allocators.iter();
+    let found: Vec<Family> = found.map(|it| it.family).collect();
+    // One whose names are everybody's may be the one that the texts tell of.
+    let is_hidden = |it: &Family| !found.contains(it) && !found.contains(&Family::Other);
+    examined.hidden.retain(is_hidden);
     Ok(examined)
+}
+
+/// The allocators whose texts stand in these parts of a file. What cannot be read, or is more than any program has, has
+/// none: that a file hides an allocator is one more thing to say of it, and no condition of probing the others.
+fn mentioned(image: &mut Sparse<'_>, texts: Vec<Range<u64>>) -> Vec<Family> {
+    let mut found = Vec::new();
+    for range in texts {
+        if range.end.saturating_sub(range.start) > TEXT_BYTES_MAX
+            || image.load(range.clone()).is_err()
+        {
+            continue;
+        }
+        let end = range.end.min(image.bytes().len() as u64);
+        // Both are within the length of a slice.
+        let part = image.bytes().get(range.start as usize..end as usize);
+        found.extend(allocators::mentioned(part.unwrap_or_default()));
+    }
+    found.dedup();
+    found
 }
 
 /// Reads headers and tables; all of a file without section headers, which hold the places.
@@ -135,12 +201,16 @@ fn load_tables(image: &mut Sparse<'_>) -> io::Result<()> {
     load_segments(image)
 }
 
-/// Reads what the kernel and the dynamic linker look at: the interpreter's name and notes.
+/// Reads what the kernel and the dynamic linker look at, the interpreter's name and notes, and what debuggers look at to
+/// find the symbols of a stripped file.
 fn load_segments(image: &mut Sparse<'_>) -> io::Result<()> {
     let ranges = match Elf::parse(image.bytes()) {
-        Ok(elf) => elf.small_segments(),
+        Ok(elf) => [elf.small_segments(), elf.symbol_hints()].concat(),
         // Whoever asks for it next says why.
         Err(_) => return Ok(()),
     };
     ranges.into_iter().try_for_each(|range| image.load(range))
 }
+
+#[cfg(test)]
+mod tests;

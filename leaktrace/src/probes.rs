@@ -1,6 +1,7 @@
 //! Owns the BPF object in the kernel: loading it, its maps, and turning chosen points into links.
 //! Must not know which processes are of interest or what the records lead to.
 
+mod closer;
 mod go;
 mod links;
 mod native;
@@ -9,20 +10,18 @@ pub mod rows;
 mod tables;
 mod unwind;
 
-use std::{num::NonZeroU32, sync::mpsc};
+use std::num::NonZeroU32;
 
 use anyhow::{Context as _, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{
-        ProgramError, ProgramType, TracePoint, UProbe,
-        uprobe::{UProbeLink, UProbeScope},
-    },
+    programs::{ProgramError, ProgramType, TracePoint, UProbe, uprobe::UProbeScope},
     sys::{BpfHelper, UProbeMultiFeature, is_helper_supported, is_uprobe_multi_supported},
 };
 use leaktrace_common::{config::ProbeConfig, limits, policy::Policy};
 
-pub use self::{links::Attached, native::Place};
+use self::closer::Closer;
+pub use self::{closer::end_in_haste, links::Attached, native::Place};
 use crate::tracefs;
 
 /// The BPF object, built by `build.rs`.
@@ -32,9 +31,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/le
 pub struct Probes {
     ebpf: Ebpf,
     is_multi: bool,
-    /// Links to close, on a thread of their own: the kernel waits for every running probe of the
-    /// host when one goes, some tens of milliseconds in which a new process would have to wait.
-    closing: mpsc::Sender<UProbeLink>,
+    /// Who takes probes out. Dropped last, when all of them are.
+    closer: Closer,
 }
 
 /// Whose calls are traced.
@@ -144,7 +142,7 @@ impl Probes {
         let mut probes = Self {
             ebpf,
             is_multi,
-            closing: links::close_links()?,
+            closer: Closer::start()?,
         };
         probes.load_native()?;
         Ok(probes)

@@ -18,7 +18,7 @@ use crate::{
     listen::{Access, Board, Listener},
     notify,
     output::{Output, Wanted, forgive_closed_pipe},
-    probes::Settings,
+    probes::{self, Settings},
     report::{
         model::{End, Host, Start},
         suppressions::{Suppressions, has_leak, keep_top},
@@ -127,6 +127,7 @@ pub async fn run(config: TraceConfig) -> anyhow::Result<Outcome> {
     };
     let written = run.output.end(&run.host, &end);
     forgive_closed_pipe(written.and_then(|()| run.output.finish()))?;
+    run.tracer.detach_all();
     Ok(if run.config.fail_on_leak && run.found_leak {
         Outcome::LeakFound
     } else {
@@ -140,6 +141,9 @@ fn load(config: &TraceConfig) -> anyhow::Result<Tracer> {
     tracer.name_by(config.names.clone());
     tracer.write_oracle(config.oracle.as_ref().map(|(path, _)| path.as_path()))?;
     tracer.use_unwind_tables(config.has_unwind_tables);
+    if config.avoids_return_probes {
+        tracer.avoid_return_probes();
+    }
     tracer.calibrate(config.max_overhead)?;
     if let Some(bytes) = config.max_memory {
         tracer.keep_within(bytes);
@@ -318,6 +322,7 @@ pub(crate) fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
                 _ = terminate.recv() => {}
             }
             if *sender.borrow() {
+                probes::end_in_haste();
                 // The kernel takes every probe out with the descriptors.
                 std::process::exit(130);
             }

@@ -63,6 +63,15 @@ const PROGRAMS: &[TestProgram] = &[
         name: "/usr/lib/x86_64-linux-gnu/libtcmalloc_minimal.so.4",
         package: "libtcmalloc-minimal4",
     },
+    // Another C++ library, with operators of its own.
+    TestProgram {
+        name: "/usr/include/c++/v1/new",
+        package: "libc++-dev",
+    },
+    TestProgram {
+        name: "/usr/lib/x86_64-linux-gnu/libc++abi.so",
+        package: "libc++abi-dev",
+    },
     TestProgram {
         name: "pip3",
         package: "python3-pip",

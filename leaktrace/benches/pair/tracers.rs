@@ -41,7 +41,8 @@ impl Tracer {
     /// Puts programs that do nothing where leaktrace's would be.
     pub fn empty(target: &Target) -> anyhow::Result<Self> {
         let bytes = fs::read(&target.library)?;
-        let allocators = allocators::examine(&Elf::parse(&bytes)?, &[]);
+        let allocators =
+            allocators::examine(&Elf::parse(&bytes)?, &[], allocators::ReturnProbes::Used);
         let mut probes = Box::new(Probes::load(&Settings::default())?);
         let file = File::open(&target.library)?;
         probes.attach_empty(&file, &allocators, Scope::Process(target.pid()))?;

@@ -4,6 +4,7 @@
 mod detect;
 mod families;
 mod plan;
+mod texts;
 mod version;
 
 use leaktrace_common::{
@@ -11,8 +12,10 @@ use leaktrace_common::{
     cookie::{Cookie, Family, Layout, Shape},
 };
 
-pub use self::{detect::defines_any, families::EntryPoint, plan::examine, version::version};
-use crate::binary::placement::CostClass;
+pub use self::{
+    detect::defines_any, families::EntryPoint, plan::examine, texts::mentioned, version::version,
+};
+use crate::{binary::placement::CostClass, host::return_probes};
 
 /// How a function's result is had.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +27,28 @@ pub enum Outcome {
     Instructions(Vec<u64>),
     /// There is none, or another function has it.
     None,
+}
+
+/// Whether results may be had by return probes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReturnProbes {
+    /// Where no exception may leave the function.
+    #[default]
+    Used,
+    /// Nowhere: on this kernel they may end the process.
+    Avoided,
+}
+
+impl ReturnProbes {
+    /// As this kernel allows.
+    #[must_use]
+    pub fn on_this_kernel() -> Self {
+        if return_probes::do_harm_here() {
+            Self::Avoided
+        } else {
+            Self::Used
+        }
+    }
 }
 
 /// One probe to attach.

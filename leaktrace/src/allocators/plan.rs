@@ -7,7 +7,7 @@ use leaktrace_common::{
 };
 
 use super::{
-    Allocator, ChosenProbe, Forwarded, NotCovered, Outcome,
+    Allocator, ChosenProbe, Forwarded, NotCovered, Outcome, ReturnProbes,
     detect::{self, Found},
 };
 use crate::binary::{
@@ -19,15 +19,15 @@ use crate::binary::{
 /// The allocators that a file defines, each with its probes. `more` are other symbol tables of the
 /// same file.
 #[must_use]
-pub fn examine(elf: &Elf<'_>, more: &[&Elf<'_>]) -> Vec<Allocator> {
-    plan(elf, &detect::find(elf, more))
+pub fn examine(elf: &Elf<'_>, more: &[&Elf<'_>], return_probes: ReturnProbes) -> Vec<Allocator> {
+    plan(elf, &detect::find(elf, more), return_probes)
 }
 
 /// Chooses the probes for what was found.
-pub(super) fn plan(elf: &Elf<'_>, found: &[Found]) -> Vec<Allocator> {
+pub(super) fn plan(elf: &Elf<'_>, found: &[Found], return_probes: ReturnProbes) -> Vec<Allocator> {
     let mut allocators: Vec<Allocator> = Vec::new();
     for each in found {
-        let judged = judge(elf, found, each);
+        let judged = judge(elf, found, each, return_probes);
         let family = match &judged {
             Ok(Judged::Probe(layout, _)) if layout.shape == Shape::Outer => Family::Cpp,
             _ if each.point.layout.shape == Shape::Throw => Family::Cpp,
@@ -76,7 +76,12 @@ enum Judged {
     Probe(Layout, Outcome),
 }
 
-fn judge(elf: &Elf<'_>, found: &[Found], each: &Found) -> Result<Judged, String> {
+fn judge(
+    elf: &Elf<'_>,
+    found: &[Found],
+    each: &Found,
+    return_probes: ReturnProbes,
+) -> Result<Judged, String> {
     if each.ifunc {
         return Err(String::from(
             "an IFUNC: its address is the resolver's, not the function's",
@@ -93,14 +98,18 @@ fn judge(elf: &Elf<'_>, found: &[Found], each: &Found) -> Result<Judged, String>
         let shape = Shape::Outer;
         return Ok(Judged::Probe(Layout { shape, ..layout }, Outcome::None));
     }
-    if !each.point.throws {
+    let why_not = if each.point.throws {
+        "an exception may leave it"
+    } else if return_probes == ReturnProbes::Avoided {
+        "a return probe may end the process on this kernel"
+    } else {
         return Ok(Judged::Probe(layout, Outcome::Return));
-    }
+    };
     let returns = flow::returns(elf, each.svma)
-        .map_err(|why| format!("an exception may leave it, and its ends are not known: {why}"))?;
+        .map_err(|why| format!("{why_not}, and its ends are not known: {why}"))?;
     let offsets = returns.iter().map(|svma| elf.svma_to_file_offset(*svma));
     let offsets = offsets.collect::<Option<_>>();
-    let offsets = offsets.ok_or("an exception may leave it, and it ends in another segment")?;
+    let offsets = offsets.ok_or_else(|| format!("{why_not}, and it ends in another segment"))?;
     Ok(Judged::Probe(layout, Outcome::Instructions(offsets)))
 }
 

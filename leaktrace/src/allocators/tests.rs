@@ -68,7 +68,7 @@ fn assert_sound(elf: &Elf<'_>, allocators: &[Allocator]) {
 fn plans_the_libc_of_this_machine() {
     let bytes = libc();
     let elf = Elf::parse(&bytes).unwrap();
-    let allocators = examine(&elf, &[]);
+    let allocators = examine(&elf, &[], ReturnProbes::Used);
     assert_sound(&elf, &allocators);
     let glibc = only(allocators);
     assert_eq!(glibc.family, Family::Glibc);
@@ -97,7 +97,11 @@ fn chooses_the_measured_places_of_debian_12() {
         println!("not run: this machine's libc is not Debian 12's 2.36");
         return;
     }
-    let glibc = only(examine(&Elf::parse(&bytes).unwrap(), &[]));
+    let glibc = only(examine(
+        &Elf::parse(&bytes).unwrap(),
+        &[],
+        ReturnProbes::Used,
+    ));
     for (name, offset, class, instruction) in [
         ("malloc", 0, CostClass::Emulated, "push"),
         ("calloc", 0, CostClass::Emulated, "push"),
@@ -145,7 +149,7 @@ fn reports_what_is_not_covered() {
         found("free", "free"),
         found("__libc_free", "posix_memalign"),
     ];
-    let allocator = only(plan(&elf, &made_up));
+    let allocator = only(plan(&elf, &made_up, ReturnProbes::Used));
     assert_eq!(allocator.probes.len(), 1);
     let reasons: Vec<_> = allocator
         .not_covered
@@ -177,7 +181,7 @@ fn libstdcpp_is_only_an_outer_caller() {
         return;
     };
     let elf = Elf::parse(&bytes).unwrap();
-    let allocators = examine(&elf, &[]);
+    let allocators = examine(&elf, &[], ReturnProbes::Used);
     assert_sound(&elf, &allocators);
     let cpp = only(allocators);
     assert_eq!((cpp.family, cpp.makes_blocks()), (Family::Cpp, false));
@@ -209,7 +213,7 @@ fn what_throws_has_no_return_probe() {
             continue;
         };
         let elf = Elf::parse(&bytes).unwrap();
-        let allocators = examine(&elf, &[]);
+        let allocators = examine(&elf, &[], ReturnProbes::Used);
         println!("{file} {:?}", version(&elf, family));
         assert_sound(&elf, &allocators);
         let own = allocators.iter().find(|it| it.family == family).unwrap();
@@ -224,11 +228,34 @@ fn what_throws_has_no_return_probe() {
     }
 }
 
+/// Where return probes do harm there is none, and what cannot do without is not covered.
+#[test]
+fn return_probes_are_avoided() {
+    let bytes = libc();
+    let elf = Elf::parse(&bytes).unwrap();
+    let allocators = examine(&elf, &[], ReturnProbes::Avoided);
+    assert_sound(&elf, &allocators);
+    let glibc = only(allocators);
+    assert!(glibc.probes.iter().all(|it| it.outcome != Outcome::Return));
+    for name in ["malloc", "realloc", "posix_memalign"] {
+        let outcome = &find(&glibc, name).outcome;
+        assert!(matches!(outcome, Outcome::Instructions(at) if !at.is_empty()));
+    }
+    for missing in &glibc.not_covered {
+        let reason = &missing.reason;
+        assert!(reason.starts_with("a return probe may end"), "{reason}");
+    }
+}
+
 /// What a probe is told fits its function.
 #[test]
 fn cookies_tell_the_layout() {
     let bytes = libc();
-    let glibc = only(examine(&Elf::parse(&bytes).unwrap(), &[]));
+    let glibc = only(examine(
+        &Elf::parse(&bytes).unwrap(),
+        &[],
+        ReturnProbes::Used,
+    ));
     let cookie = find(&glibc, "reallocarray").cookie();
     assert_eq!((cookie.pointer(), cookie.count(), cookie.size()), (0, 1, 2));
     let cookie = find(&glibc, "malloc").cookie();

@@ -129,6 +129,10 @@ pub struct TraceArgs {
     #[arg(long, hide = true)]
     pub without_unwind_tables: bool,
 
+    /// Have results at the instructions by which functions return, as on kernels where return probes do harm.
+    #[arg(long, hide = true)]
+    pub without_return_probes: bool,
+
     /// One in so many stacks.
     #[arg(long, value_name = "N", hide = true, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     pub unwind_oracle_one_in: u32,
@@ -168,6 +172,7 @@ impl TraceArgs {
             max_memory: self.max_memory,
             fail_on_leak: self.fail_on_leak,
             has_unwind_tables: !self.without_unwind_tables,
+            avoids_return_probes: self.without_return_probes,
             oracle: self
                 .unwind_oracle
                 .map(|path| (path, self.unwind_oracle_one_in)),

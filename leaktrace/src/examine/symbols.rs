@@ -23,11 +23,11 @@ const UNFOLDED_BYTES_MAX: u64 = 64 << 20;
 /// Largest file of separate debug info of which the symbols are read.
 const DEBUG_BYTES_MAX: u64 = 512 << 20;
 
-/// Other files with symbols of the same file, as bytes.
-pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, pid: u32) -> Vec<Vec<u8>> {
+/// Other files with symbols of the same file, as bytes. `root` is that of a process which maps it.
+pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, root: Option<&OwnedFd>) -> Vec<Vec<u8>> {
     let mut found: Vec<Vec<u8>> = packed(elf).into_iter().collect();
-    if let Some(root) = root_of(pid) {
-        found.extend(by_build_id(elf, &root).or_else(|| by_link(elf, path, &root)));
+    if let Some(root) = root {
+        found.extend(by_build_id(elf, root).or_else(|| by_link(elf, path, root)));
     }
     found
 }
@@ -91,7 +91,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// The root of a process, held, so that no name in it leads out of it.
-fn root_of(pid: u32) -> Option<OwnedFd> {
+pub(super) fn root_of(pid: u32) -> Option<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty()).ok()
 }

@@ -13,3 +13,4 @@ pub mod own;
 mod owner;
 pub mod process;
 pub mod resident;
+pub mod return_probes;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 
 use super::go;
 use crate::{
-    allocators::{Allocator, ChosenProbe, Outcome},
+    allocators::{Allocator, ChosenProbe, Outcome, ReturnProbes},
     binary::placement::CostClass,
     examine::{self, Examined},
     host::{
@@ -41,6 +41,7 @@ pub struct Inspector {
     modules: Modules,
     examined: FxHashMap<ModuleId, Result<Arc<Examined>, String>>,
     containers: Containers,
+    return_probes: ReturnProbes,
 }
 
 impl Inspector {
@@ -53,6 +54,7 @@ impl Inspector {
             clock,
             modules: Modules::default(),
             examined: FxHashMap::default(),
+            return_probes: ReturnProbes::on_this_kernel(),
         }
     }
 
@@ -88,6 +90,10 @@ impl Inspector {
                     let allocator = described(allocator, version, mapping, module);
                     inspected.allocators.push(allocator);
                 }
+                let why = examined.why_hidden(&mapping.path);
+                let hidden = examined.hidden.iter();
+                let hidden = hidden.map(|it| unseen(it.name(), mapping, module, &why));
+                inspected.allocators.extend(hidden);
             }
         }
         inspected.allocators.sort_by_key(|it| !makes_blocks(it));
@@ -135,9 +141,10 @@ impl Inspector {
     }
 
     fn examine(&mut self, module: &Module, pid: u32) -> Result<Arc<Examined>, String> {
+        let return_probes = self.return_probes;
         let known = self.examined.entry(module.id);
         let look = || {
-            let examined = examine::examine(module, pid);
+            let examined = examine::examine(module, pid, return_probes);
             examined.map(Arc::new).map_err(|error| format!("{error:#}"))
         };
         known.or_insert_with(look).clone()
@@ -173,6 +180,20 @@ fn makes_blocks(allocator: &InspectedAllocator) -> bool {
             .entry_points
             .iter()
             .any(|point| point.result != "none")
+}
+
+/// An allocator of which nothing can be probed.
+fn unseen(name: &str, mapping: &Mapping, module: &Module, why: &str) -> InspectedAllocator {
+    InspectedAllocator {
+        name: name.to_owned(),
+        path: mapping.path.clone(),
+        build_id: module.build_id.clone(),
+        not_covered: vec![NotCovered {
+            name: "all of its functions".to_owned(),
+            reason: why.to_owned(),
+        }],
+        ..InspectedAllocator::default()
+    }
 }
 
 fn described(

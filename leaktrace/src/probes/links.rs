@@ -5,11 +5,8 @@ use std::{
     fs::File,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
 };
 
-use anyhow::Context as _;
 use aya::programs::uprobe::{UProbeAttachPoint, UProbeLink, UProbeLinkId};
 
 use super::{Probes, Scope, refused};
@@ -86,12 +83,9 @@ impl Probes {
 
     /// Takes the probes of a file out again, soon, the last first.
     pub fn detach(&mut self, attached: Attached) {
-        for link in attached.links.into_iter().rev() {
-            // One that nobody takes over is closed right here.
-            if let Some(link) = self.take_link(link) {
-                let _ = self.closing.send(link);
-            }
-        }
+        let links = attached.links.into_iter().rev();
+        let links = links.filter_map(|link| self.take_link(link)).collect();
+        self.closer.close(links);
     }
 
     /// Takes out, all at once, those probes of a file that tell nothing of the ends of blocks. In the order of
@@ -102,9 +96,7 @@ impl Probes {
         let beginnings = attached.links.extract_if(.., |link| !link.ends_blocks);
         for link in beginnings.collect::<Vec<_>>() {
             if let Some(link) = self.take_link(link) {
-                let closer = thread::Builder::new().name("link-closer".to_owned());
-                // Where there can be no thread, what was to be moved to it is dropped: closed right here.
-                let _ = closer.spawn(move || drop(link));
+                self.closer.close(vec![link]);
             }
         }
     }
@@ -143,15 +135,4 @@ impl Probes {
         }
         Ok(())
     }
-}
-
-/// Starts the thread that closes links, in the order in which it is given them; it ends with the
-/// last sender.
-pub(super) fn close_links() -> anyhow::Result<mpsc::Sender<UProbeLink>> {
-    let (sender, links) = mpsc::channel();
-    thread::Builder::new()
-        .name("link-closer".to_owned())
-        .spawn(move || links.into_iter().for_each(drop))
-        .context("failed to start the thread that closes links")?;
-    Ok(sender)
 }

@@ -128,6 +128,7 @@ pub async fn run(config: TopConfig) -> anyhow::Result<()> {
             .draw(|frame| draw::draw(frame, &screen))
             .context("failed to draw")?;
     }
+    tracer.detach_all();
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 
 use super::{Todo, Tracer, selectors::Meant};
 use crate::{
-    allocators::Allocator,
+    allocators::{Allocator, ReturnProbes},
+    attachments::Attachments,
     host::{
         clock::Clock,
         maps::{Mapping, read_maps},
@@ -33,6 +34,17 @@ impl Tracer {
         self.do_todo();
         self.began_ns = Clock::now_boot_ns();
         Ok(())
+    }
+
+    /// Takes every probe out, those of many files at a time; dropping the tracer would do so one after the other. It is
+    /// done when the tracer is dropped.
+    pub fn detach_all(&mut self) {
+        self.attachments.release_all(&mut self.probes);
+    }
+
+    /// Has results at the instructions by which functions return.
+    pub fn avoid_return_probes(&mut self) {
+        self.attachments = Attachments::new(ReturnProbes::Avoided);
     }
 
     fn attach_all_named(&mut self, launch: Option<&Launch>) -> anyhow::Result<()> {

@@ -34,6 +34,15 @@ impl Tracer {
             None => {}
         }
         for (module, path) in self.mapped_modules(tgid) {
+            if let Some(examined) = self.attachments.examined(module)
+                && !examined.hidden.is_empty()
+            {
+                is_partial = true;
+                let why = examined.why_hidden(&path);
+                why_not.get_or_insert_with(|| why.clone());
+                let hidden = examined.hidden.iter();
+                allocators.extend(hidden.map(|it| (false, unseen(it.name(), &path, &why))));
+            }
             if self.attachments.allocators(module).is_empty() {
                 continue;
             }
@@ -94,6 +103,19 @@ impl Tracer {
             }
         }
         modules
+    }
+}
+
+/// An allocator of which nothing can be probed.
+fn unseen(name: &str, path: &str, why: &str) -> model::Allocator {
+    model::Allocator {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        entry_points: Vec::new(),
+        not_covered: vec![model::NotCovered {
+            name: "all of its functions".to_owned(),
+            reason: why.to_owned(),
+        }],
     }
 }
 

@@ -26,6 +26,7 @@ use leaktrace_common::{counter::Counter, policy::Policy};
 use rustc_hash::FxHashSet;
 
 use crate::{
+    allocators::ReturnProbes,
     attachments::Attachments,
     config::Targets,
     decode::Event,
@@ -134,7 +135,7 @@ impl Tracer {
         Ok(Self {
             targets,
             probes,
-            attachments: Attachments::default(),
+            attachments: Attachments::new(ReturnProbes::on_this_kernel()),
             go: attach_go::GoAttachments::default(),
             go_watch: GoWatch::spawn()?,
             policy: settings.is_governed.then_some(settings.policy),

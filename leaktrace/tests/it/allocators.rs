@@ -22,9 +22,16 @@ const LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
 
 /// Traces a workload by pid from before its first block, and compares it with what it knows itself.
 #[track_caller]
-fn assert_seen(command: &mut Command) -> Process {
+pub fn assert_seen(command: &mut Command) -> Process {
+    assert_seen_with(command, &[])
+}
+
+/// The same with more options.
+#[track_caller]
+pub fn assert_seen_with(command: &mut Command, options: &[&str]) -> Process {
     let mut workload = Workload::run(command);
-    let agent = Agent::trace(&["--pid", &workload.pid_text()]);
+    let pid = workload.pid_text();
+    let agent = Agent::trace(&[&["--pid", &pid], options].concat());
     let phase = workload.talk.phase();
     let process = agent.interrupt().process(workload.pid());
     assert_exact(&process, &phase.truths);
@@ -33,14 +40,14 @@ fn assert_seen(command: &mut Command) -> Process {
 }
 
 /// The names of the allocators that a report tells of.
-fn allocators(process: &Process) -> Vec<String> {
+pub fn allocators(process: &Process) -> Vec<String> {
     let allocators = process.line["allocators"].as_array().unwrap();
     let name = |it: &serde_json::Value| it["name"].as_str().unwrap().to_owned();
     allocators.iter().map(name).collect()
 }
 
 /// The allocators of the sites, each once.
-fn allocators_of_sites(process: &Process) -> Vec<String> {
+pub fn allocators_of_sites(process: &Process) -> Vec<String> {
     let sites = process.sites.iter();
     let name = |it: &serde_json::Value| it["allocator"].as_str().unwrap().to_owned();
     let mut names: Vec<String> = sites.map(name).collect();
@@ -167,7 +174,7 @@ fn jemalloc_by_its_own_functions() {
 }
 
 /// Debian's jemalloc as programs build it into themselves: all that it defines has a prefix.
-fn prefixed_jemalloc(prefix: &str) -> String {
+pub fn prefixed_jemalloc(prefix: &str) -> String {
     let archive = Path::new(LIBRARIES).join("libjemalloc_pic.a");
     let output = programs::scratch().join(format!("lib{prefix}jemalloc.a"));
     let mut command = Command::new("objcopy");

@@ -6,6 +6,7 @@ mod harness;
 mod allocator_places;
 mod allocators;
 mod budget;
+mod built_in;
 mod command_line;
 mod contained;
 mod containers;

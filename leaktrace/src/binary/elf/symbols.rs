@@ -136,6 +136,23 @@ impl<'d> Elf<'d> {
             .collect()
     }
 
+    /// The parts of the file that hold texts: its sections of data that never changes, or, where it has no section
+    /// headers, all that is mapped and never changes.
+    pub fn text_ranges(&self) -> Vec<std::ops::Range<u64>> {
+        let Some(sections) = &self.sections else {
+            return self.constant_ranges();
+        };
+        let is_text = |it: &&elf::SectionHeader64<object::LittleEndian>| {
+            let name = sections.section_name(LE, *it).unwrap_or_default();
+            it.sh_type(LE) == elf::SHT_PROGBITS && name.starts_with(b".rodata")
+        };
+        let ranges = sections.iter().filter(is_text);
+        let range = |start: u64, size: u64| start..start.saturating_add(size);
+        ranges
+            .map(|it| range(it.sh_offset(LE), it.sh_size(LE)))
+            .collect()
+    }
+
     /// The parts of the file that say what it is: notes, the interpreter's name, the dynamic
     /// segment. Those that are larger than any of them are left out.
     pub fn small_segments(&self) -> Vec<std::ops::Range<u64>> {
@@ -148,6 +165,21 @@ impl<'d> Elf<'d> {
             is_wanted.then(|| start..start.saturating_add(size))
         });
         small.collect()
+    }
+
+    /// The parts of the file with which a stripped one tells where its symbols are: packed, or in which other file.
+    pub fn symbol_hints(&self) -> Vec<std::ops::Range<u64>> {
+        const BYTES_MAX: u64 = 64 << 20;
+        let Some(sections) = &self.sections else {
+            return Vec::new();
+        };
+        let wanted: [&[u8]; 2] = [b".gnu_debugdata", b".gnu_debuglink"];
+        let ranges = wanted.iter().filter_map(|name| {
+            let (_, section) = sections.section_by_name(LE, name)?;
+            let (start, size) = section.file_range(LE)?;
+            (size <= BYTES_MAX).then(|| start..start.saturating_add(size))
+        });
+        ranges.collect()
     }
 
     /// The bytes from the first to the last of those parts.

@@ -1,5 +1,5 @@
 //! Owns a known set of live blocks of Rust's own types, on a global allocator that is chosen when it is built: jemalloc
-//! under the prefix that Rust's crates give it (`--cfg jemalloc`), else the system's.
+//! under the prefix that Rust's crates give it (`--cfg jemalloc`), mimalloc (`--cfg mimalloc`), else the system's.
 //! Must not know how it is traced.
 
 use std::{
@@ -23,7 +23,42 @@ mod jemalloc {
     }
 }
 
+#[cfg(mimalloc)]
+mod mimalloc {
+    unsafe extern "C" {
+        pub fn mi_malloc_aligned(size: usize, alignment: usize) -> *mut u8;
+        pub fn mi_zalloc_aligned(size: usize, alignment: usize) -> *mut u8;
+        pub fn mi_realloc_aligned(block: *mut u8, size: usize, alignment: usize) -> *mut u8;
+        pub fn mi_free(block: *mut u8);
+    }
+}
+
 struct Chosen;
+
+/// As the crate `mimalloc` calls it.
+// SAFETY: mimalloc's blocks are as large and as aligned as asked for, until they are given back; mimalloc keeps that.
+#[cfg(mimalloc)]
+unsafe impl GlobalAlloc for Chosen {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any size may be asked for.
+        unsafe { mimalloc::mi_malloc_aligned(layout.size(), layout.align()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any size may be asked for.
+        unsafe { mimalloc::mi_zalloc_aligned(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
+        // SAFETY: the block came from `alloc`, as callers of `GlobalAlloc` promise.
+        unsafe { mimalloc::mi_free(block) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as for `dealloc`.
+        unsafe { mimalloc::mi_realloc_aligned(block, size, layout.align()) }
+    }
+}
 
 /// As `tikv-jemallocator` calls it.
 // SAFETY: jemalloc's blocks are as large and as aligned as asked for, until they are given back; jemalloc keeps that.
@@ -49,7 +84,7 @@ unsafe impl GlobalAlloc for Chosen {
 }
 
 // SAFETY: it is the system's allocator, which is one.
-#[cfg(not(jemalloc))]
+#[cfg(not(any(jemalloc, mimalloc)))]
 unsafe impl GlobalAlloc for Chosen {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
