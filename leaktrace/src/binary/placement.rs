@@ -352,6 +352,11 @@ fn steps<'d>(function: FunctionCode<'d>) -> impl Iterator<Item = Step<'d>> {
     })
 }
 
+/// The instruction that code begins with, as a disassembler writes it.
+pub fn text(code: &[u8], svma: u64) -> String {
+    intel(&Decoder::with_ip(64, code, svma, DecoderOptions::NONE).decode())
+}
+
 fn intel(instruction: &Instruction) -> String {
     let mut formatter = IntelFormatter::new();
     let options = formatter.options_mut();

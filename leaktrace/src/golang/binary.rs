@@ -29,6 +29,9 @@ pub use self::{
 };
 use crate::binary::elf::Elf;
 
+/// How the names of the runtime's functions begin.
+pub const RUNTIME: &str = "runtime.";
+
 /// Where the words stand that the runtime's code is found by.
 #[derive(Clone, Debug)]
 pub struct ModuleFacts {
@@ -174,6 +177,11 @@ impl<'d> GoBinary<'d> {
     /// Every function, by address.
     pub fn functions(&self) -> impl Iterator<Item = Function<'_>> {
         self.table.functions()
+    }
+
+    /// The runtime's functions, by address.
+    pub fn runtime_functions(&self) -> impl Iterator<Item = Function<'_>> {
+        self.table.functions_of(RUNTIME)
     }
 
     /// The function of exactly this name.

@@ -25,7 +25,7 @@ impl Globals {
     #[must_use]
     pub fn find(binary: &GoBinary<'_>) -> Self {
         let mut globals = Self::default();
-        for function in binary.functions() {
+        for function in binary.runtime_functions() {
             let loads = || {
                 let code = binary.code(&function);
                 loads(&code[..code.len().min(CODE_BYTES_MAX)], function.entry_svma)

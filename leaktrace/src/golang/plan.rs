@@ -164,7 +164,8 @@ pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
 fn own_code(program: &GoBinary<'_>) -> Arc<[Range<u64>]> {
     let is_own =
         |name: &str| name.starts_with(sites::ALLOCATOR) || name.starts_with("runtime.(*mcache).");
-    let functions = program.functions().filter(|it| is_own(it.name));
+    let functions = program.runtime_functions();
+    let functions = functions.filter(|it| is_own(it.name));
     let range = |function: Function<'_>| {
         let start = program.elf().svma_to_file_offset(function.entry_svma)?;
         Some(start..start + (function.end_svma - function.entry_svma))
@@ -183,10 +184,8 @@ type Functions<'p> = (BTreeMap<u64, &'p str>, Vec<FunctionCode<'p>>);
 fn functions<'p>(program: &'p GoBinary<'_>) -> Result<Functions<'p>, PlanError> {
     let is_of_collections = |name: &str| [sites::SWEEP, sites::BEGIN].contains(&name);
     let (mut names, mut functions) = (BTreeMap::new(), Vec::new());
-    for function in program.functions() {
-        if function.name.starts_with("runtime.") {
-            names.insert(function.entry_svma, function.name);
-        }
+    for function in program.runtime_functions() {
+        names.insert(function.entry_svma, function.name);
         let name = function.name;
         if sites::hands_out(name) || is_refill(name) || is_of_collections(name) {
             functions.push(FunctionCode {

@@ -16,7 +16,8 @@ pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
 pub use self::goroutines::{BlockedGoroutines, CreatedGoroutines, Goroutines};
 pub use self::inspection::{
-    Inspected, InspectedAllocator, InspectedEntryPoint, InspectedGo, InspectedUnwinding,
+    Inspected, InspectedAllocator, InspectedEntryPoint, InspectedGo, InspectedLink,
+    InspectedUnwinding,
 };
 pub use self::k8s::K8s;
 

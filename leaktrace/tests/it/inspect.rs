@@ -3,10 +3,12 @@
 
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{
-    agent, kernel,
+    agent,
+    golang::{self, Link},
+    kernel,
     programs::{self, Build},
     stream::validated,
     workload::Workload,
@@ -72,6 +74,57 @@ fn tells_why_nothing_would_be_seen() {
         reason.contains("has glibc built in, stripped of its symbols"),
         "{reason}"
     );
+}
+
+/// Of Go programs it tells what made them and how they were linked, the rate of their own memory profile, from where
+/// their layout is known, and each place of each kind of probe with its cost.
+#[test]
+fn tells_of_go_programs() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    for (version, name, link, rate, words) in [
+        ("1.21.13", "many", Link::Plain, 0, json!(["debug info"])),
+        (
+            "1.27.3",
+            "waiting",
+            Link::StrippedPie,
+            512 << 10,
+            json!(["stripped", "position independent", "Green Tea"]),
+        ),
+    ] {
+        let program = golang::program(version, name, link);
+        let workload = Workload::run(&mut Command::new(program));
+        let lines = inspect(&workload.pid_text());
+        let go = &lines[0]["go"];
+        assert_eq!(go["version"], format!("go{version}"), "{go:#}");
+        assert_eq!(go["version_source"], "build info");
+        assert_eq!(go["memory_profile_rate_bytes"], rate, "{go:#}");
+        let layout = format!("the table of Go {}", &version[..4]);
+        assert_eq!(go["layout"], layout.as_str());
+        assert_eq!(go["link"], words, "{go:#}");
+        let flags = go["linker_flags"].as_str().unwrap_or_default();
+        assert_eq!(flags.contains("-s -w"), link == Link::StrippedPie, "{go:#}");
+        for (function, result) in [
+            ("runtime.mallocgc", "at a return"),
+            ("runtime.(*mcache).nextFree", "at a refill"),
+            ("runtime.(*mcache).allocLarge", "at a refill"),
+            ("runtime.(*sweepLocked).sweep", "at a collection"),
+            ("runtime.(*gcControllerState).startCycle", "at a collection"),
+        ] {
+            let mut points = lines.iter();
+            let point = points.find(|it| it["names"][0] == function);
+            let point = point.expect(function);
+            assert_eq!(point["result"], result, "{point:#}");
+            assert_ne!(point["instruction"], "", "{point:#}");
+            assert_ne!(point["cost"], "", "{point:#}");
+        }
+        workload.finish();
+    }
 }
 
 /// People read the same, with names of the process made harmless.

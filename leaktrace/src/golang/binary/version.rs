@@ -6,7 +6,7 @@ use std::fmt;
 use gobin::formats::BinaryContext;
 use rustc_hash::FxHashMap;
 
-use super::PcTable;
+use super::{PcTable, RUNTIME};
 
 /// As many different version texts as are counted in a file.
 const TEXTS_MAX: usize = 256;
@@ -112,7 +112,8 @@ impl Traits {
         if context.sections().go_module.is_some() {
             traits.floor = 26;
         }
-        for function in table.functions() {
+        let of_c = table.functions_of("crosscall2");
+        for function in table.functions_of(RUNTIME).chain(of_c) {
             match function.name {
                 // C calls Go through it; it is linked in with `runtime/cgo` alone.
                 "crosscall2" => traits.has_cgo = true,

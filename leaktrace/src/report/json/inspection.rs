@@ -44,6 +44,13 @@ struct Go<'a> {
     version: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory_profile_rate_bytes: Option<Integer>,
+    version_source: &'static str,
+    layout: Cow<'a, str>,
+    link: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    linker_flags: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiments: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize)]
@@ -125,6 +132,11 @@ fn process<'a>(cuts: &mut Cuts, from: &'a Inspected) -> Process<'a> {
         go: from.go.as_ref().map(|go| Go {
             version: cuts.text("go.version", &go.version, longest::WORD),
             memory_profile_rate_bytes: go.memory_profile_rate_bytes.map(Integer),
+            version_source: go.version_source,
+            layout: cuts.text("go.layout", &go.layout, longest::REASON),
+            link: go.link.words(),
+            linker_flags: cuts.optional("go.linker_flags", &go.link.linker_flags, longest::NAME),
+            experiments: cuts.optional("go.experiments", &go.link.experiments, longest::NAME),
         }),
         allocators: cuts.list("allocators", &from.allocators, ALLOCATORS_BYTES, allocator),
         coverage: from.coverage.word(),

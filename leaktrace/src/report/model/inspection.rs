@@ -37,6 +37,50 @@ pub struct InspectedGo {
     pub version: String,
     /// `runtime.MemProfileRate` of the process; 0 where its memory profile is off, `None` where it cannot be read.
     pub memory_profile_rate_bytes: Option<u64>,
+    /// What tells the version: `build info`, `text` or `functions`.
+    pub version_source: &'static str,
+    /// From where it is known how its runtime's structures are laid out, or why it is not, in one clause.
+    pub layout: String,
+    /// How it was linked.
+    pub link: InspectedLink,
+}
+
+/// How a Go program was linked, as far as it tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InspectedLink {
+    /// Without a symbol table (`-s`).
+    pub is_stripped: bool,
+    /// With debug information.
+    pub has_debug_info: bool,
+    /// Position independent.
+    pub is_pie: bool,
+    /// With C: then it has a second heap.
+    pub has_cgo: bool,
+    /// With the race detector.
+    pub has_race_detector: bool,
+    /// With the collector that keeps marks inside of spans.
+    pub has_green_tea: bool,
+    /// `-ldflags`, as the program states them.
+    pub linker_flags: Option<String>,
+    /// `GOEXPERIMENT`, as it states it.
+    pub experiments: Option<String>,
+}
+
+impl InspectedLink {
+    /// What is so of it, in words.
+    #[must_use]
+    pub fn words(&self) -> Vec<&'static str> {
+        let words = [
+            (self.is_stripped, "stripped"),
+            (self.has_debug_info, "debug info"),
+            (self.is_pie, "position independent"),
+            (self.has_cgo, "cgo"),
+            (self.has_race_detector, "race detector"),
+            (self.has_green_tea, "Green Tea"),
+        ];
+        let so = words.into_iter().filter(|(is_so, _)| *is_so);
+        so.map(|(_, word)| word).collect()
+    }
 }
 
 /// An allocator in a file that a process maps.
@@ -71,7 +115,7 @@ pub struct InspectedEntryPoint {
     pub instruction: String,
     /// `emulated`, `nop` or `stepped`: what the kernel does with that instruction.
     pub cost: &'static str,
-    /// `return probe`, `instructions`, or `none`: how the result is had.
+    /// `return probe`, `instructions`, `at a return`, `at a refill`, `at a collection` or `none`: how the result is had.
     pub result: &'static str,
     /// What a call costs, in nanoseconds: on bare metal, and in a virtual machine. Orders of magnitude.
     pub ns: (u32, u32),

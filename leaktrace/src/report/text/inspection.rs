@@ -42,7 +42,22 @@ pub fn write(from: &Inspected, out: &mut String) {
             Some(rate) => format!("its memory profile has one sample in {rate} bytes"),
             None => String::from("its memory profile cannot be read"),
         };
-        writeln!(out, "   {}, {rate}", shown(&go.version)).expect(told);
+        let by = go.version_source;
+        writeln!(out, "   {} by its {by}, {rate}", shown(&go.version)).expect(told);
+        writeln!(out, "   layout: {}", shown(&go.layout)).expect(told);
+        let mut link = go.link.words().join(", ");
+        for (what, stated) in [
+            ("-ldflags", &go.link.linker_flags),
+            ("GOEXPERIMENT", &go.link.experiments),
+        ] {
+            if let Some(stated) = stated {
+                let separator = if link.is_empty() { "" } else { ", " };
+                link = format!("{link}{separator}{what}={}", shown(stated));
+            }
+        }
+        if !link.is_empty() {
+            writeln!(out, "   linked: {link}").expect(told);
+        }
     }
     for allocator in &from.allocators {
         write_allocator(allocator, out);

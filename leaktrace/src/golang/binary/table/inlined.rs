@@ -1,16 +1,38 @@
-//! Owns the question which functions were put into others by the compiler.
+//! Owns the questions which functions there are of a kind, and which were put into others by the compiler.
 //! Must not know why that is asked.
 
-use super::{FUNCDATA_INLINE_TREE, INLINED_CALL_BYTES, PCDATA_INLINE_INDEX, PcTable};
+use super::{
+    super::RUNTIME, FUNCDATA_INLINE_TREE, Function, INLINED_CALL_BYTES, PCDATA_INLINE_INDEX,
+    PcTable,
+};
 
 impl PcTable<'_> {
-    /// The functions of these names that the compiler has put into others, once for each of those.
+    /// The functions whose names begin so, in the order of their addresses. Of a large program's, to read each name
+    /// to its end takes many times as long.
+    pub fn functions_of<'t>(&'t self, prefix: &'t str) -> impl Iterator<Item = Function<'t>> {
+        let indices = (0..self.meta.nfunc).filter(move |index| self.begins(*index, prefix));
+        indices.filter_map(|index| self.function(index))
+    }
+
+    /// Whether a function's name begins so.
+    fn begins(&self, index: usize, prefix: &str) -> bool {
+        // A record begins with the function's entry, and its name's place follows.
+        let name = self
+            .word(self.meta.functab_offset + index * 8 + 4)
+            .and_then(|record| self.word(self.meta.functab_offset + record as usize + 4))
+            .and_then(|name| self.table.get(self.meta.funcname_offset + name as usize..));
+        name.is_some_and(|name| name.starts_with(prefix.as_bytes()))
+    }
+
+    /// The functions of the runtime of these names that the compiler has put into others, once for each of those.
     pub fn inlined_functions<'t>(
         &'t self,
         is_wanted: &dyn Fn(&str) -> bool,
     ) -> impl Iterator<Item = &'t str> {
         let records = || (0..self.meta.nfunc).filter_map(|index| self.record(index));
-        let named = records().filter_map(|record| {
+        let of_runtime = (0..self.meta.nfunc).filter(|index| self.begins(*index, RUNTIME));
+        let of_runtime = of_runtime.filter_map(|index| self.record(index));
+        let named = of_runtime.filter_map(|record| {
             let name = self.text(self.meta.funcname_offset, record.name_off);
             is_wanted(name).then_some(record.name_off)
         });
