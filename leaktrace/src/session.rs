@@ -192,6 +192,7 @@ struct Run {
 impl Run {
     async fn until_end(&mut self, mut stop: watch::Receiver<bool>) -> anyhow::Result<Reason> {
         self.board.set_ready();
+        let mut watchdog = notify::Watchdog::from_env();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A deadline that is never reached stands for none.
@@ -216,6 +217,7 @@ impl Run {
                 }
                 _ = tick.tick() => {
                     self.board.beat();
+                    watchdog.beat();
                     self.tracer.drain()?;
                 }
                 ready = self.tracer.wait() => {

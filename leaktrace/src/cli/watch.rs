@@ -53,8 +53,14 @@ pub struct WatchArgs {
     pub min_age: Duration,
 
     /// Where names come from.
-    #[command(flatten, next_help_heading = "Names of containers and pods")]
+    #[command(flatten)]
     pub names: NameArgs,
+
+    /// Keep what was learnt in this file, so that a restart loses nothing.
+    ///
+    /// It is written each minute and at the end. SIGHUP has it written, the token file read again, and a report made.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
 
     /// Serve /metrics (Prometheus), /healthz, /readyz and /debug/pprof/heap?pid=N here.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -93,6 +99,7 @@ impl WatchArgs {
                 min_age: self.min_age,
                 top: self.top,
             },
+            state: self.state,
             listen: self.listen.map(|address| (address, self.token_file)),
             names: self.names.into(),
             told,

@@ -12,7 +12,7 @@ use std::{
     fs,
     net::{SocketAddr, TcpListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -88,7 +88,7 @@ impl Access {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    access: Access,
+    access: Arc<RwLock<Access>>,
 }
 
 impl Listener {
@@ -110,7 +110,16 @@ impl Listener {
         socket
             .set_nonblocking(true)
             .context("failed to prepare the socket of --listen")?;
-        Ok(Self { socket, access })
+        Ok(Self {
+            socket,
+            access: Arc::new(RwLock::new(access)),
+        })
+    }
+
+    /// Who may ask: what is put there holds for every request from then on.
+    #[must_use]
+    pub fn access(&self) -> Arc<RwLock<Access>> {
+        Arc::clone(&self.access)
     }
 
     /// The address, with the port that was given where 0 was asked for.
@@ -132,7 +141,7 @@ impl Listener {
     pub async fn serve(self, board: Arc<Board>) -> anyhow::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.socket)
             .context("failed to watch the socket of --listen")?;
-        let access = Arc::new(self.access);
+        let access = self.access;
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let place = Arc::clone(&room).acquire_owned().await?;
@@ -144,6 +153,7 @@ impl Listener {
             let (board, access) = (Arc::clone(&board), Arc::clone(&access));
             tokio::spawn(async move {
                 let service = service_fn(move |request: Request<Incoming>| {
+                    let access = access.read().unwrap_or_else(PoisonError::into_inner);
                     let response = respond(&request, &access, &board);
                     async move { Ok::<_, Infallible>(response) }
                 });

@@ -4,6 +4,7 @@
 
 mod account;
 mod probing;
+mod state;
 mod survey;
 mod suspects;
 mod tell;
@@ -14,13 +15,14 @@ use std::{
     io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use rustc_hash::FxHashSet;
 use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch::Receiver,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
@@ -32,7 +34,8 @@ use crate::{
         process::ProcessFacts,
     },
     listen::{Access, Board, Listener},
-    notify, places,
+    notify::{self, Watchdog},
+    places,
     report::{
         json::JsonStream,
         model::{End, Process, Report, Start},
@@ -40,11 +43,15 @@ use crate::{
     session,
     summary::View,
 };
+use state::State;
 use survey::{Seen, Survey};
 use suspects::Suspects;
 
 /// Processes that grow and are told in one report, the fastest first.
 const GROWING_MAX: usize = 100;
+
+/// How often what was learnt is written.
+const STATE_PAUSE: Duration = Duration::from_secs(60);
 
 /// What `leaktrace watch` is to do.
 #[derive(Clone, Debug)]
@@ -65,6 +72,8 @@ pub struct WatchConfig {
     pub names: NameSources,
     /// Where figures are served, and the file of the token that opens them.
     pub listen: Option<(SocketAddr, Option<PathBuf>)>,
+    /// The file in which what was learnt outlives a restart.
+    pub state: Option<PathBuf>,
     /// The options as the stream's first line tells them.
     pub told: BTreeMap<&'static str, String>,
 }
@@ -76,18 +85,23 @@ pub struct WatchConfig {
 /// In one line that names the object and the remedy.
 pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
     let stop = session::watch_signals()?;
+    let hangup = signal(SignalKind::hangup()).context("failed to watch SIGHUP")?;
     let board = Arc::new(Board::default());
-    if let Some((address, token)) = &config.listen {
-        let access = token.as_deref().map(Access::from_file).transpose()?;
-        let listener = Listener::bind(*address, access.unwrap_or(Access::Open))?;
-        tokio::spawn(listener.serve(Arc::clone(&board)));
-    }
+    let access = serve(&config, &board)?;
     let clock = Clock::anchor().context("failed to read the clocks")?;
     let mut containers = Containers::default();
     containers.name_by(config.names.clone());
-    let suspects = Suspects::new(config.max_overhead, config.view, config.names.clone())?;
+    let mut suspects = Suspects::new(config.max_overhead, config.view, config.names.clone())?;
     let mut survey = Survey::new(config.look_pause);
     survey.look()?;
+    if let Some(path) = &config.state {
+        let state = State::read(path).unwrap_or_else(|error| {
+            eprintln!("leaktrace: begins anew, because {error:#}");
+            State::default()
+        });
+        survey.remember(&state.courses);
+        suspects.remember(state.left);
+    }
     let mut run = Run {
         stream: JsonStream::new(session::host()),
         began: Instant::now(),
@@ -100,9 +114,10 @@ pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
         suspects,
         containers,
         board,
+        access,
     };
     run.start()?;
-    let reason = run.until_end(stop).await?;
+    let reason = run.until_end(stop, hangup).await?;
     run.end(reason).await
 }
 
@@ -116,6 +131,8 @@ struct Run {
     containers: Containers,
     stream: JsonStream,
     board: Arc<Board>,
+    /// Who may ask for figures, where they are served.
+    access: Option<Arc<RwLock<Access>>>,
     began: Instant,
     reports: u32,
     /// Processes not followed that reports told of.
@@ -152,7 +169,14 @@ impl Run {
         Ok(())
     }
 
-    async fn until_end(&mut self, mut stop: Receiver<bool>) -> anyhow::Result<&'static str> {
+    async fn until_end(
+        &mut self,
+        mut stop: Receiver<bool>,
+        mut hangup: Signal,
+    ) -> anyhow::Result<&'static str> {
+        let mut watchdog = Watchdog::from_env();
+        let mut sign_of_life = interval(watchdog.pause().unwrap_or(STATE_PAUSE));
+        let mut next_state = self.began + STATE_PAUSE;
         // A deadline that is never reached stands for none.
         let far = Duration::from_secs(u64::from(u32::MAX));
         let end = self.began + self.config.duration.unwrap_or(far);
@@ -168,6 +192,16 @@ impl Run {
                 () = sleep_until(next_report) => {
                     self.report().await?;
                     next_report += self.config.interval;
+                }
+                _ = sign_of_life.tick() => watchdog.beat(),
+                () = sleep_until(next_state) => {
+                    self.save();
+                    next_state += STATE_PAUSE;
+                }
+                Some(()) = hangup.recv() => {
+                    self.renew_access();
+                    self.save();
+                    self.report().await?;
                 }
                 _ = look.tick() => {
                     self.survey.look()?;
@@ -246,7 +280,31 @@ impl Run {
         }
     }
 
+    /// Writes what was learnt; where that fails, the old file stays, and watching goes on.
+    fn save(&self) {
+        if let Some(path) = &self.config.state {
+            let state = State::new(self.survey.courses(), self.suspects.left());
+            if let Err(error) = state.write(path) {
+                eprintln!("leaktrace: what was learnt is not kept: {error:#}");
+            }
+        }
+    }
+
+    /// Reads the token again; where that fails, the old one holds.
+    fn renew_access(&self) {
+        let token = self.config.listen.as_ref().and_then(|it| it.1.as_deref());
+        if let (Some(access), Some(path)) = (&self.access, token) {
+            match Access::from_file(path) {
+                Ok(renewed) => *access.write().unwrap_or_else(PoisonError::into_inner) = renewed,
+                Err(error) => eprintln!("leaktrace: the old token still holds: {error:#}"),
+            }
+        }
+    }
+
     async fn end(&mut self, reason: &'static str) -> anyhow::Result<()> {
+        // Whoever cannot be told will see it.
+        let _ = notify::stopping();
+        self.save();
         if self.is_read {
             self.report().await?;
         }
@@ -279,6 +337,18 @@ impl Run {
             Err(error) => Err(anyhow::Error::new(error).context("failed to write the report")),
         }
     }
+}
+
+/// Begins to serve what the board shows, where that is asked for; gives who may ask.
+fn serve(config: &WatchConfig, board: &Arc<Board>) -> anyhow::Result<Option<Arc<RwLock<Access>>>> {
+    let Some((address, token)) = &config.listen else {
+        return Ok(None);
+    };
+    let access = token.as_deref().map(Access::from_file).transpose()?;
+    let listener = Listener::bind(*address, access.unwrap_or(Access::Open))?;
+    let access = listener.access();
+    tokio::spawn(listener.serve(Arc::clone(board)));
+    Ok(Some(access))
 }
 
 /// Waits until those that have probes are to be looked at; for ever where there are none.

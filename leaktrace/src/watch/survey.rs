@@ -7,7 +7,10 @@ use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::trend::{Series, Trend};
+use super::{
+    state::Course,
+    trend::{Series, Trend},
+};
 use crate::host::{
     clock::{Clock, ticks_to_boot_ns},
     process,
@@ -150,6 +153,30 @@ impl Survey {
             self.open_count += 1;
         }
         Some(memory)
+    }
+
+    /// How the memory of everyone went, to be remembered.
+    #[must_use]
+    pub fn courses(&self) -> Vec<Course> {
+        let followed = self.followed.iter();
+        followed
+            .map(|(pid, it)| Course {
+                pid: *pid,
+                start_ticks: it.start_ticks,
+                points: it.series.points().collect(),
+            })
+            .collect()
+    }
+
+    /// Takes up what was remembered of those that were seen and still run.
+    pub fn remember(&mut self, courses: &[Course]) {
+        for course in courses {
+            if let Some(followed) = self.followed.get_mut(&course.pid)
+                && followed.start_ticks == course.start_ticks
+            {
+                followed.series = Series::of(&course.points);
+            }
+        }
     }
 
     /// How many processes are followed.

@@ -58,6 +58,24 @@ impl Series {
         self.points.push_back((seconds as f32, kib));
     }
 
+    /// The figures: seconds and KiB.
+    pub fn points(&self) -> impl Iterator<Item = (f32, u32)> {
+        self.points.iter().copied()
+    }
+
+    /// A series of figures that were remembered; what is not in order is left out.
+    #[must_use]
+    pub fn of(points: &[(f32, u32)]) -> Self {
+        let from = points.len().saturating_sub(POINTS_MAX);
+        let mut series = Self::default();
+        for point in points.get(from..).unwrap_or_default() {
+            if point.0.is_finite() && series.points.back().is_none_or(|last| last.0 < point.0) {
+                series.points.push_back(*point);
+            }
+        }
+        series
+    }
+
     /// Forgets what was before: the process is another program now.
     pub fn clear(&mut self) {
         self.points.clear();

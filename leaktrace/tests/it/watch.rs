@@ -84,3 +84,33 @@ fn leaks_are_named_and_left_alone() {
         workload.assert_runs();
     }
 }
+
+/// What was learnt outlives a restart: the growth of a process is told at once, by a daemon that has not looked at
+/// it often enough to know. A SIGHUP brings that report.
+#[test]
+fn a_restart_loses_nothing() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let mut growing = storm("100 4194304");
+    let state = crate::harness::programs::scratch().join("watch-state.json");
+    let _ = std::fs::remove_file(&state);
+    let start = |looks: [&str; 2]| {
+        let mut watch = agent::program();
+        let processes = ["--processes", "100000", "--state", state.to_str().unwrap()];
+        watch.args(["watch", "--interval", looks[0], "--look-every", looks[1]]);
+        let mut agent = Agent::run(watch.args(processes));
+        agent.await_stderr("leaktrace: watching ");
+        agent
+    };
+    let mut first = start(["500ms", "200ms"]);
+    first.await_process(growing.pid(), |line| line["verdict"] == "growing");
+    first.interrupt();
+    let mut second = start(["1h", "1h"]);
+    second.signal(nix::sys::signal::Signal::SIGHUP);
+    second.await_process(growing.pid(), |line| line["verdict"] == "growing");
+    let stream = second.interrupt();
+    assert_eq!(stream.process(growing.pid()).line["report"], 2);
+    growing.assert_runs();
+    std::fs::remove_file(&state).unwrap();
+}

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use leaktrace_common::policy::Policy;
 use rustc_hash::FxHashMap;
 
-use super::{account::Account, probing::Probing, survey::Seen};
+use super::{account::Account, probing::Probing, state::Left, survey::Seen};
 use crate::{
     calibration::Cost,
     config::Targets,
@@ -272,6 +272,50 @@ impl Suspects {
         match &self.by_pid.get(&pid)?.state {
             State::Left { why, .. } => Some(why),
             _ => None,
+        }
+    }
+
+    /// Who is to be left alone after a restart too.
+    #[must_use]
+    pub fn left(&self) -> Vec<Left> {
+        let left = |(pid, it): (&u32, &Suspect)| {
+            let (until_ns, for_ns, why) = match &it.state {
+                State::Left { until_ns, why } => (*until_ns, it.left_before_ns, why.clone()),
+                State::Found { out_ns, .. } => {
+                    let why = "a leak was found before leaktrace was started again, and told then";
+                    (out_ns + LEFT_MAX_NS, LEFT_MAX_NS, why.to_owned())
+                }
+                State::Prepared { .. } | State::Probed { .. } => return None,
+            };
+            Some(Left {
+                pid: *pid,
+                start_ticks: it.start_ticks,
+                until_ns,
+                for_ns,
+                why,
+            })
+        };
+        self.by_pid.iter().filter_map(left).collect()
+    }
+
+    /// Leaves those alone that were left alone before, each no longer than that may be.
+    pub fn remember(&mut self, left: Vec<Left>) {
+        let latest_ns = Clock::now_boot_ns() + LEFT_MAX_NS;
+        for it in left {
+            let Ok(facts) = ProcessFacts::read(it.pid) else {
+                continue;
+            };
+            let suspect = Suspect {
+                start_ticks: it.start_ticks,
+                name: facts.executable_name(),
+                bytes_per_second: 0.0,
+                left_before_ns: it.for_ns.min(LEFT_MAX_NS),
+                state: State::Left {
+                    until_ns: it.until_ns.min(latest_ns),
+                    why: it.why,
+                },
+            };
+            self.by_pid.insert(it.pid, suspect);
         }
     }
 

@@ -39,7 +39,7 @@ impl Suspects {
                         .processes
                         .push(since_found(process, seen, now_ns - out_ns));
                 }
-                State::Probed { .. } => {
+                State::Probed { .. } | State::Prepared { .. } => {
                     let pid = seen.pid;
                     let mut told = report.processes.iter_mut();
                     if let Some(process) = told.find(|it| it.identity.pid == pid)
@@ -48,7 +48,7 @@ impl Suspects {
                         by_memory(process, seen);
                     }
                 }
-                State::Prepared { .. } | State::Left { .. } => {}
+                State::Left { .. } => {}
             }
         }
         Ok(report)
