@@ -8,7 +8,7 @@ use crate::setup::Tools;
 use crate::{cache, golang};
 
 /// All benchmarks, in the order in which they run.
-const BENCHES: &[&str] = &["pair", "files", "agent", "attach", "go", "go-read"];
+const BENCHES: &[&str] = &["pair", "files", "agent", "attach", "go", "go-read", "watch"];
 
 /// The comparison of stacks with another unwinder, which is a kernel test with a number of stacks.
 const ORACLE: &str = "oracle";
