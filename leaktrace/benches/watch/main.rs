@@ -118,21 +118,21 @@ fn headline(program: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From a thousand to two million allocations a second while there are probes.
+/// From some hundreds to two million allocations a second while there are probes.
 fn storm(program: &Path) -> anyhow::Result<()> {
-    let mut leaking = Program::start(program, "1000 131072")?;
-    let mut control = Program::start(program, "1000 0")?;
+    let mut leaking = Program::start(program, "200 65536")?;
+    let mut control = Program::start(program, "200 0")?;
     let agent = Agent::watch(&["--interval", "1s", "--look-every", "1s", "--processes", "0"])?;
     let pid = leaking.pid();
     agent.find(&format!("pid {pid} (storm) keeps growing"), TWO_MINUTES)?;
     // Probes have been in at every call for a while, but not for as long as a verdict takes.
     thread::sleep(Duration::from_secs(6));
-    leaking.set("2000000 131072")?;
+    leaking.set("2000000 65536")?;
     control.set("2000000 0")?;
     let began = Instant::now();
     let (noticed, _) = agent.find(&format!("pid {pid} (storm): probes take"), TWO_MINUTES)?;
     println!(
-        "storm: from 1 000 to 2 000 000 pairs/s with probes in: noticed after {:.2} s",
+        "storm: from 200 to 2 000 000 pairs/s with probes in: noticed after {:.2} s",
         (noticed - began).as_secs_f64()
     );
     let mut last = (leaking.pace()?, control.pace()?);

@@ -80,6 +80,13 @@ impl Tracer {
         self.probes.set_policy(tgid, &Policy::NOTHING)?;
         self.requested.tgids.insert(tgid);
         self.admit(tgid);
+        // Files are read now, so that probes in one need not wait for the next.
+        for mapping in self.file_mappings(tgid) {
+            let module = self.context.modules.resolve(tgid, &mapping);
+            let module = self.context.modules.get(module).clone();
+            // What cannot be read is told when probes are to go in.
+            let _ = self.attachments.examine(&module, tgid);
+        }
         self.publish_code()
     }
 

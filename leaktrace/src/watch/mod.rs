@@ -53,6 +53,10 @@ const GROWING_MAX: usize = 100;
 /// How often what was learnt is written.
 const STATE_PAUSE: Duration = Duration::from_secs(60);
 
+/// How long a report may wait for a window to end, and how often that is looked at.
+const REPORT_DELAY_MAX: Duration = Duration::from_secs(1);
+const REPORT_DELAY: Duration = Duration::from_millis(10);
+
 /// What `leaktrace watch` is to do.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {
@@ -184,14 +188,21 @@ impl Run {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
         let mut next_report = self.began + self.config.interval;
+        let mut delay = Duration::ZERO;
         while self.is_read {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok("signal"),
                 () = sleep_until(end) => return Ok("duration"),
-                () = sleep_until(next_report) => {
+                () = sleep_until(next_report + delay) => {
+                    // Names take a while, in which no window must go on.
+                    if self.suspects.is_in_window() && delay < REPORT_DELAY_MAX {
+                        delay += REPORT_DELAY;
+                        continue;
+                    }
                     self.report().await?;
-                    next_report += self.config.interval;
+                    next_report = Instant::now().max(next_report + self.config.interval);
+                    delay = Duration::ZERO;
                 }
                 _ = sign_of_life.tick() => watchdog.beat(),
                 () = sleep_until(next_state) => {

@@ -40,6 +40,9 @@ const LENGTHENING: u64 = 4;
 /// A process that costs no more than this part of the limit in a window can be looked at all the time.
 const CALM_PART: f64 = 0.5;
 
+/// Where the host's account is overdrawn, those that cost no more than this part of the limit go on.
+const SPARED_PART: f64 = 0.1;
+
 /// What is to be done about a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Order {
@@ -145,7 +148,9 @@ impl Probing {
             Phase::Steady(governor) => {
                 match governor.look(now_ns, hits.hit_count, hits.sample_count) {
                     Governed::Detach => self.enter(Phase::Out, now_ns, Order::BeginWindows),
-                    _ if account.is_overdrawn() => {
+                    _ if account.is_overdrawn()
+                        && governor.fraction() > SPARED_PART * account.limit() =>
+                    {
                         self.enter(Phase::Out, now_ns, Order::BeginWindows)
                     }
                     Governed::Sample(sample_bytes) => Order::Sample(sample_bytes),

@@ -30,17 +30,27 @@ const FOLLOWED_MAX: usize = 32_768;
 /// Looks at a new process that do not count: programs warm up.
 const WARM_UP_LOOKS: u32 = 6;
 
+/// Who has come is asked at one of so many looks: new processes warm up anyway.
+const LISTED_ONE_IN: u64 = 2;
+
+/// A process whose memory has not risen for so many looks is looked at at one of so many, until it rises.
+const CALM_LOOKS: u32 = 6;
+const CALM_ONE_IN: u64 = 4;
+
 /// One process.
 struct Followed {
     start_ticks: u64,
     file: Option<MemoryFile>,
     memory: Memory,
     series: Series,
+    /// Looks since it last rose.
+    calm_looks: u32,
 }
 
 /// Every process that is followed.
 pub struct Survey {
     pause: Duration,
+    look_count: u64,
     followed: FxHashMap<u32, Followed>,
     page_bytes: u64,
     open_max: usize,
@@ -78,6 +88,7 @@ impl Survey {
     pub fn new(pause: Duration) -> Self {
         Self {
             pause,
+            look_count: 0,
             followed: FxHashMap::default(),
             page_bytes: page_bytes(),
             open_max: usize::try_from(raise_open_max()).unwrap_or(0),
@@ -93,16 +104,25 @@ impl Survey {
     /// When processes cannot be listed.
     pub fn look(&mut self) -> anyhow::Result<()> {
         let now_ns = Clock::now_boot_ns();
-        let pids = process::list_pids().context("failed to list processes in /proc")?;
-        let listed: FxHashSet<u32> = pids.iter().copied().collect();
-        self.followed.retain(|pid, _| listed.contains(pid));
-        let is_open = |it: &&Followed| it.file.is_some();
-        self.open_count = self.followed.values().filter(is_open).count();
+        let pids = if self.look_count.is_multiple_of(LISTED_ONE_IN) {
+            let pids = process::list_pids().context("failed to list processes in /proc")?;
+            let listed: FxHashSet<u32> = pids.iter().copied().collect();
+            self.followed.retain(|pid, _| listed.contains(pid));
+            let is_open = |it: &&Followed| it.file.is_some();
+            self.open_count = self.followed.values().filter(is_open).count();
+            pids
+        } else {
+            self.followed.keys().copied().collect()
+        };
         for pid in pids {
-            if pid != std::process::id() {
+            let followed = self.followed.get(&pid);
+            let is_calm = followed.is_some_and(|it| it.calm_looks >= CALM_LOOKS);
+            let is_turn = (self.look_count + u64::from(pid)).is_multiple_of(CALM_ONE_IN);
+            if pid != std::process::id() && (!is_calm || is_turn) {
                 self.look_at(pid, now_ns);
             }
         }
+        self.look_count += 1;
         Ok(())
     }
 
@@ -119,6 +139,12 @@ impl Survey {
         };
         let warm_up_ns = (self.pause * WARM_UP_LOOKS).as_nanos() as u64;
         if let Some(followed) = self.followed.get_mut(&pid) {
+            let has_risen = memory.anonymous_bytes > followed.memory.anonymous_bytes;
+            followed.calm_looks = if has_risen {
+                0
+            } else {
+                followed.calm_looks + 1
+            };
             followed.memory = memory;
             if ticks_to_boot_ns(followed.start_ticks) + warm_up_ns <= now_ns {
                 let seconds = now_ns as f64 / 1e9;
@@ -142,6 +168,7 @@ impl Survey {
             file: None,
             memory,
             series: Series::default(),
+            calm_looks: 0,
         });
         if followed.start_ticks != start_ticks {
             followed.start_ticks = start_ticks;
@@ -239,7 +266,7 @@ mod tests {
             .unwrap();
         let pid = child.id();
         let mut survey = Survey::new(Duration::ZERO);
-        for _ in 0..12 {
+        for _ in 0..60 {
             survey.look().unwrap();
         }
         let start_ticks = survey.followed[&pid].start_ticks;
@@ -256,7 +283,9 @@ mod tests {
         assert_eq!(survey.ranked()[0].pid, pid);
         child.kill().unwrap();
         child.wait().unwrap();
-        survey.look().unwrap();
+        for _ in 0..LISTED_ONE_IN {
+            survey.look().unwrap();
+        }
         assert!(!survey.followed.contains_key(&pid));
     }
 }

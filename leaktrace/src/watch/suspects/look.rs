@@ -30,17 +30,19 @@ impl Suspects {
         for pid in pids {
             self.look_at(pid, now_ns)?;
         }
+        // What may take a while must not while a process runs into its probes.
         if !self.is_in_window() {
             self.add_prepared(now_ns);
-        }
-        if now_ns >= self.next_verdict_ns {
-            self.next_verdict_ns = now_ns + VERDICT_PAUSE_NS;
-            self.ask(now_ns).await?;
+            if now_ns >= self.next_verdict_ns {
+                self.next_verdict_ns = now_ns + VERDICT_PAUSE_NS;
+                self.ask(now_ns).await?;
+            }
         }
         Ok(())
     }
 
-    fn is_in_window(&self) -> bool {
+    /// Whether a process is in a window or what follows it.
+    pub fn is_in_window(&self) -> bool {
         self.by_pid
             .values()
             .any(|it| matches!(&it.state, State::Probed { probing, .. } if probing.is_in_window()))
@@ -54,10 +56,7 @@ impl Suspects {
     }
 
     fn look_at(&mut self, pid: u32, now_ns: u64) -> anyhow::Result<()> {
-        let may_open = !self
-            .by_pid
-            .values()
-            .any(|it| matches!(&it.state, State::Probed { probing, .. } if probing.is_in_window()));
+        let may_open = !self.is_in_window();
         let (Some(tracer), Some(suspect)) = (&mut self.tracer, self.by_pid.get_mut(&pid)) else {
             return Ok(());
         };

@@ -27,7 +27,7 @@ use crate::{
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Processes that have probes at once: each has its share of what may be spent.
-const PROBED_MAX: usize = 4;
+const PROBED_MAX: usize = 8;
 
 /// How often it is asked whether a leak was found.
 const VERDICT_PAUSE_NS: u64 = 2 * SECOND_NS;
@@ -175,7 +175,7 @@ impl Suspects {
             }
         }
         for seen in ranked.iter().take_while(|it| it.trend.is_some()) {
-            if self.probed_count() >= PROBED_MAX {
+            if self.probed_count() >= PROBED_MAX || self.is_in_window() {
                 break;
             }
             let is_due = self.by_pid.get(&seen.pid).is_none_or(|it| match it.state {
@@ -234,7 +234,6 @@ impl Suspects {
             return;
         };
         let added = tracer.add(pid);
-        let now_ns = Clock::now_boot_ns();
         let Some(suspect) = self.by_pid.get_mut(&pid) else {
             return;
         };

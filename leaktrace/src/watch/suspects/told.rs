@@ -1,7 +1,7 @@
 //! Owns what is told of those that have or had probes.
 //! Must not know who gets probes and when.
 
-use super::{State, Suspects};
+use super::{State, Suspect, Suspects};
 use crate::{
     host::clock::Clock,
     report::model::{AccuracyKind, Overhead, Process, Report, Verdict},
@@ -25,6 +25,12 @@ impl Suspects {
             }
             None => Report::default(),
         };
+        // One whose probes are still to come is told by its memory.
+        report.processes.retain(|process| {
+            let suspect = self.by_pid.get(&process.identity.pid);
+            let is_probed = |it: &Suspect| matches!(it.state, State::Probed { .. });
+            process.exited.is_some() || suspect.is_some_and(is_probed)
+        });
         let now_ns = Clock::now_boot_ns();
         for seen in ranked {
             let Some(suspect) = self.by_pid.get(&seen.pid) else {

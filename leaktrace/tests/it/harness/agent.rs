@@ -113,6 +113,12 @@ impl Agent {
         self.stderr.as_mut().expect("it runs").find(prefix)
     }
 
+    /// Waits for a line on stderr for so long.
+    pub fn await_stderr_within(&mut self, prefix: &str, patience: std::time::Duration) -> String {
+        let lines = self.stderr.as_mut().expect("it runs");
+        lines.find_within(prefix, patience)
+    }
+
     /// Waits for the line of a process that is as it should be, in a report with `--interval`.
     pub fn await_process(&mut self, pid: u32, is_so: impl Fn(&Value) -> bool) -> Value {
         self.await_line("process", pid, is_so)
@@ -138,27 +144,6 @@ impl Agent {
             }
         }
         panic!("the {of} line of {pid} is not as it should be, but {last:#?}")
-    }
-
-    /// Waits until no probe hangs on it any more.
-    pub fn await_no_uprobe_link(&self) {
-        let deadline = std::time::Instant::now() + super::PATIENCE;
-        let descriptors = format!("/proc/{}/fdinfo", self.child.id());
-        loop {
-            let files = std::fs::read_dir(&descriptors).unwrap().flatten();
-            // One that is closed meanwhile is none.
-            let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
-            let count = texts.filter(|text| text.contains("uprobe")).count();
-            if count == 0 {
-                return;
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "{count} probes are left"
-            );
-            // Nothing tells that a link is gone.
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
     }
 
     /// Sends it a signal.

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::PATIENCE;
@@ -45,7 +45,12 @@ impl Lines {
 
     /// The first line from here on that begins so.
     pub fn find(&mut self, prefix: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.find_within(prefix, PATIENCE)
+    }
+
+    /// The same for what takes its time.
+    pub fn find_within(&mut self, prefix: &str, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
         while let Some(line) = self.next_before(deadline) {
             if line.starts_with(prefix) {
                 return line;
