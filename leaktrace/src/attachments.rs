@@ -161,18 +161,31 @@ impl Attachments {
 
     /// Takes out the links that fired for one process only.
     pub fn release(&mut self, probes: &mut Probes, tgid: u32) {
-        for placement in self
-            .for_one
-            .get_mut(&tgid)
-            .into_iter()
-            .flat_map(|it| it.values_mut())
-        {
-            if matches!(placement, Placement::Live(_))
-                && let Placement::Live(attached) = std::mem::replace(placement, Placement::Released)
-            {
-                probes.detach(attached);
-            }
+        for attached in self.take_live(tgid) {
+            probes.detach(attached);
         }
+    }
+
+    /// The same for a process of which nothing is recorded any more, and which runs into them as long as they are there.
+    pub fn release_at_once(&mut self, probes: &mut Probes, tgid: u32) {
+        for attached in self.take_live(tgid) {
+            probes.detach_at_once(attached);
+        }
+    }
+
+    fn take_live(&mut self, tgid: u32) -> Vec<Attached> {
+        let placements = self.for_one.get_mut(&tgid).into_iter().flatten();
+        let take = |(_, placement): (_, &mut Placement)| {
+            matches!(placement, Placement::Live(_))
+                .then(|| std::mem::replace(placement, Placement::Released))
+        };
+        let taken = placements.filter_map(take);
+        taken
+            .filter_map(|placement| match placement {
+                Placement::Live(attached) => Some(attached),
+                _ => None,
+            })
+            .collect()
     }
 
     /// Takes out, at once, those links of one process that tell nothing of the ends of blocks.

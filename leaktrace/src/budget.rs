@@ -96,6 +96,18 @@ impl Governor {
             if now_ns < until_ns {
                 return Order::Keep;
             }
+            // While they went out one after the other, the process still ran into them.
+            let late = (
+                hit_count.saturating_sub(self.last.0),
+                record_count.saturating_sub(self.last.1),
+            );
+            self.last = (hit_count, record_count, now_ns);
+            self.spell.1 += self.cost.total_ns(late.0, late.1);
+            let still_ns = self.due_ns(now_ns);
+            if still_ns > 0 && late.0 > 0 {
+                self.out_until_ns = Some(now_ns + still_ns.min(OUT_MAX_NS));
+                return Order::Keep;
+            }
             self.out_until_ns = None;
             self.last = (hit_count, record_count, now_ns);
             self.spell = (now_ns, 0.0);
@@ -128,12 +140,17 @@ impl Governor {
         Order::Detach
     }
 
-    /// How long probes must be out, so that what they took is what it may be of the whole time.
+    /// How long probes are to be out.
     fn pause_ns(&self, now_ns: u64) -> u64 {
+        self.due_ns(now_ns).clamp(OUT_MIN_NS, OUT_MAX_NS)
+    }
+
+    /// How long probes must be out yet, so that what they took is what it may be of the whole time.
+    fn due_ns(&self, now_ns: u64) -> u64 {
         let (since_ns, spent_ns) = self.spell;
         let spell_ns = now_ns.saturating_sub(since_ns) as f64;
         let whole_ns = spent_ns / self.limit;
-        ((whole_ns - spell_ns).max(0.0) as u64).clamp(OUT_MIN_NS, OUT_MAX_NS)
+        (whole_ns - spell_ns).max(0.0) as u64
     }
 }
 
@@ -189,6 +206,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What a process runs into while its probes go out is its cost too: they stay out for longer.
+    #[test]
+    fn late_hits_are_paid_for() {
+        let mut governor = Governor::new(0.05, COST, 0, 0);
+        let at = |ms: u64| ms * 1_000_000;
+        assert_eq!(governor.look(at(100), 100_000, 0), Order::Detach);
+        // 100 ms of cost are 2 s of the budget, and 50 000 hits more another one.
+        assert_eq!(governor.look(at(2_000), 150_000, 0), Order::Keep);
+        assert_eq!(governor.look(at(2_990), 150_000, 0), Order::Keep);
+        assert_eq!(governor.look(at(3_000), 150_000, 0), Order::Attach);
     }
 
     /// What fits is left alone.

@@ -88,17 +88,22 @@ impl Probes {
         self.closer.close(links);
     }
 
-    /// Takes out, all at once, those probes of a file that tell nothing of the ends of blocks. In the order of
-    /// `detach` each would wait for the one before, while the process runs into it.
+    /// The same, all at once: in order each would wait for the one before, while the process runs into it.
     ///
     /// A call that is under way is not told the end of; nothing must be recorded of it any more.
-    pub fn detach_beginnings(&mut self, attached: &mut Attached) {
-        let beginnings = attached.links.extract_if(.., |link| !link.ends_blocks);
-        for link in beginnings.collect::<Vec<_>>() {
+    pub fn detach_at_once(&mut self, attached: Attached) {
+        for link in attached.links {
             if let Some(link) = self.take_link(link) {
                 self.closer.close(vec![link]);
             }
         }
+    }
+
+    /// Takes out, all at once, those probes of a file that tell nothing of the ends of blocks.
+    pub fn detach_beginnings(&mut self, attached: &mut Attached) {
+        let beginnings = attached.links.extract_if(.., |link| !link.ends_blocks);
+        let links = beginnings.collect();
+        self.detach_at_once(Attached { links });
     }
 
     /// A link that is gone is what was wanted.

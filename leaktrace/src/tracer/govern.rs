@@ -123,7 +123,7 @@ impl Tracer {
             self.tgids()
         } else {
             self.probes.set_policy(tgid, &Policy::NOTHING)?;
-            self.attachments.release(&mut self.probes, tgid);
+            self.attachments.release_at_once(&mut self.probes, tgid);
             vec![tgid]
         };
         for tgid in everyone {

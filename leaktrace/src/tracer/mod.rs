@@ -197,6 +197,8 @@ impl Tracer {
             if !self.drain_ring() {
                 break;
             }
+            // A full ring takes a while, in which a storm would go on unnoticed.
+            self.govern(Clock::now_boot_ns())?;
         }
         self.drain_map_events();
         for (tgid, address, time_ns) in late_frees {
@@ -211,7 +213,7 @@ impl Tracer {
         self.shed_ended();
         self.forget_strangers();
         self.look_at_courses(now_ns);
-        self.govern(now_ns)
+        self.govern(Clock::now_boot_ns())
     }
 
     /// Tells the probes what traced processes map, where that or what is known of it changed.

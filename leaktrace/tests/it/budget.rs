@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::harness::{
     agent::{Agent, Ended},
     kernel,
@@ -104,21 +106,12 @@ fn records_are_saved_before_probes_go() {
         return;
     };
     let mut workload = Workload::start("storm", &[]);
-    let pid = workload.pid();
-    // A pair costs between two and four microseconds of traps, and about as much for records.
+    // Traps must fit and records not, and there is little room between: two measurements of a shared machine may
+    // disagree by more, and then the next ones are taken.
     set(&mut workload, "20000 0");
-    let limit = traps_of(&workload, 20_000.0) * 1.4;
-    let limit = format!("{limit:.4}");
-    let pid_text = workload.pid_text();
-    let mut agent = Agent::trace(&[
-        "--pid",
-        &pid_text,
-        "--max-overhead",
-        &limit,
-        "--interval",
-        "250ms",
-    ]);
-    let line = agent.await_process(pid, |line| line["accuracy"]["kind"] == "sampled");
+    let (agent, line) = (0..6)
+        .find_map(|_| sampled(&workload))
+        .expect("records are saved");
     assert!(
         line["accuracy"]["sample_bytes"].as_u64() >= Some(16 << 10),
         "{line:#}"
@@ -127,6 +120,24 @@ fn records_are_saved_before_probes_go() {
     // Its 64 live blocks are few samples, but what was known of them is not forgotten.
     assert!(line["live_count"].as_u64() <= Some(1_000), "{line:#}");
     agent.interrupt();
+}
+
+/// An agent that saves records of this process, and the line that says so; `None` where it found nothing to save, or
+/// that it takes more.
+fn sampled(workload: &Workload) -> Option<(Agent, Value)> {
+    let limit = format!("{:.4}", traps_of(workload, 20_000.0) * 1.4);
+    let pid = workload.pid_text();
+    let limits = ["--max-overhead", &limit, "--interval", "250ms"];
+    let mut agent = Agent::trace(&[&["--pid", &pid], &limits[..]].concat());
+    let line = agent.await_process(workload.pid(), |line| {
+        let is_left = line["report"].as_u64() >= Some(12) || line["coverage"] == "partial";
+        line["accuracy"]["kind"] == "sampled" || is_left
+    });
+    if line["accuracy"]["kind"] == "sampled" {
+        return Some((agent, line));
+    }
+    agent.interrupt();
+    None
 }
 
 /// The part of a CPU that the traps of so many pairs a second take, as the agent itself measures.
