@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::errno::Errno;
+
 use super::*;
 
 /// Opens the events, or says why the test is skipped.
@@ -106,7 +108,7 @@ fn a_full_ring_counts() {
     assert!(events.lost() > 0);
 }
 
-/// A new mapping wakes who waits again and again, well within 100 ms.
+/// A new mapping wakes who waits, again and again.
 #[test]
 fn a_mapping_wakes_the_reader() {
     let Some(mut events) = open() else { return };
@@ -121,12 +123,15 @@ fn a_mapping_wakes_the_reader() {
             )
         });
         let mut found = false;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !found && Instant::now() < deadline {
             let mut ready = [EpollEvent::empty()];
-            readiness
-                .wait(&mut ready, 5_000_u16)
-                .expect("the descriptor can be polled");
+            // Signals of this process, such as the end of another test's child, end the wait too.
+            match readiness.wait(&mut ready, 60_000_u16) {
+                Ok(1) => {}
+                Err(Errno::EINTR) => continue,
+                other => panic!("{other:?} in round {round}"),
+            }
             events.drain(|event| {
                 found |= mappings(&[event])
                     .iter()

@@ -72,7 +72,7 @@ impl Running {
             .spawn()
             .expect("the program starts");
         let running = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while running.mapping_of("/program").is_none() {
             assert!(Instant::now() < deadline, "the program maps itself");
             std::thread::yield_now();
@@ -214,7 +214,7 @@ fn libc_is_named() {
             .spawn()
             .expect("sleep starts"),
     );
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while child.mapping_of("/libc.so.6").is_none() && Instant::now() < deadline {
         std::thread::yield_now();
     }

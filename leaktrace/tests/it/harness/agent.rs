@@ -120,7 +120,7 @@ impl Agent {
     }
 
     /// Waits for the line of a process that is as it should be, in a report with `--interval`.
-    pub fn await_process(&mut self, pid: u32, is_so: impl Fn(&Value) -> bool) -> Value {
+    pub fn await_process(&mut self, pid: u32, is_so: impl FnMut(&Value) -> bool) -> Value {
         self.await_line("process", pid, is_so)
     }
 
@@ -129,7 +129,7 @@ impl Agent {
         self.await_line("goroutines", pid, is_so)
     }
 
-    fn await_line(&mut self, of: &str, pid: u32, is_so: impl Fn(&Value) -> bool) -> Value {
+    fn await_line(&mut self, of: &str, pid: u32, mut is_so: impl FnMut(&Value) -> bool) -> Value {
         let lines = self.stdout.as_mut().expect("it runs");
         let deadline = std::time::Instant::now() + super::PATIENCE;
         let mut last = None;

@@ -14,4 +14,4 @@ use std::time::Duration;
 
 /// How long anything may take that is waited for: far beyond what a slow machine needs, so that
 /// only what hangs meets it.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(90);
