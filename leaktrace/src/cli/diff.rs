@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::forms::ColourArg;
-use crate::{config::Format, diff::DiffConfig, output::Wanted, saved};
+use super::shown::ShownArgs;
+use crate::{config::Format, diff::DiffConfig, saved};
 
 const DIFF_EXAMPLES: &str = "\
 Examples:
@@ -34,26 +34,13 @@ pub struct DiffArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: DiffFormatArg,
 
-    /// Write the comparison to this file [default: stdout].
-    #[arg(long, short = 'o', value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
     /// Show this many sites of each program [default: 10; all as json].
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
 
-    /// Leave out sites that this file suppresses, in LeakSanitizer's syntax (leak:PATTERN).
-    #[arg(long, value_name = "FILE")]
-    pub suppressions: Option<PathBuf>,
-
-    /// Whether text is in colours.
-    #[arg(
-        long,
-        visible_alias = "colour",
-        value_name = "WHEN",
-        default_value = "auto"
-    )]
-    pub color: ColourArg,
+    /// Where it goes, and what of it.
+    #[command(flatten)]
+    pub shown: ShownArgs,
 }
 
 /// The form of a comparison.
@@ -79,13 +66,8 @@ impl DiffArgs {
         Ok(DiffConfig {
             old: self.old,
             new: self.new,
-            wanted: Wanted {
-                format,
-                path: self.output,
-                colour: self.color.into(),
-                redraws: false,
-            },
-            suppressions: saved::suppressions(self.suppressions.as_deref())?,
+            wanted: self.shown.wanted(format),
+            suppressions: saved::suppressions(self.shown.suppressions.as_deref())?,
             top: self.top.unwrap_or(top),
         })
     }

@@ -6,6 +6,7 @@ mod forms;
 mod inspect;
 mod names;
 mod render;
+mod shown;
 mod targets;
 mod top;
 mod trace;

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::forms::{ColourArg, ViewArg};
+use super::{forms::ViewArg, shown::ShownArgs};
 use crate::{
     config::Format,
-    output::Wanted,
     render::{RenderConfig, Which},
     saved,
 };
@@ -41,10 +40,6 @@ pub struct RenderArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: ViewArg,
 
-    /// Write the view to this file [default: stdout].
-    #[arg(long, short = 'o', value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
     /// Show the report with this number, the last one, or (as text) all of them.
     #[arg(long, value_name = "N|last|all", default_value = "last", value_parser = parse_which)]
     pub report: Which,
@@ -53,18 +48,9 @@ pub struct RenderArgs {
     #[arg(long, value_name = "N")]
     pub top: Option<usize>,
 
-    /// Leave out sites that this file suppresses, in LeakSanitizer's syntax (leak:PATTERN).
-    #[arg(long, value_name = "FILE")]
-    pub suppressions: Option<PathBuf>,
-
-    /// Whether text is in colours.
-    #[arg(
-        long,
-        visible_alias = "colour",
-        value_name = "WHEN",
-        default_value = "auto"
-    )]
-    pub color: ColourArg,
+    /// Where it goes, and what of it.
+    #[command(flatten)]
+    pub shown: ShownArgs,
 }
 
 impl RenderArgs {
@@ -78,13 +64,8 @@ impl RenderArgs {
         Ok(RenderConfig {
             path: self.file,
             which: self.report,
-            wanted: Wanted {
-                format,
-                path: self.output,
-                colour: self.color.into(),
-                redraws: false,
-            },
-            suppressions: saved::suppressions(self.suppressions.as_deref())?,
+            wanted: self.shown.wanted(format),
+            suppressions: saved::suppressions(self.shown.suppressions.as_deref())?,
             top: self.top.unwrap_or(format.default_top()),
         })
     }

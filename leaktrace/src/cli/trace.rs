@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, ffi::OsString, net::SocketAddr, path::PathBuf, 
 use clap::Args;
 use leaktrace_common::limits;
 
-use super::forms::{ColourArg, FormatArg};
 use super::targets::TargetArgs;
 use super::values::{
     parse_duration, parse_interval, parse_memory, parse_ring_size, parse_sample_size, parse_share,
     parse_size,
 };
+use super::{forms::FormatArg, shown::ShownArgs};
 use crate::config::{Format, Targets, TraceConfig};
 
 const TRACE_EXAMPLES: &str = "\
@@ -88,17 +88,9 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: FormatArg,
 
-    /// Write the report to this file [default: stdout].
-    #[arg(long, short = 'o', value_name = "FILE")]
-    pub output: Option<PathBuf>,
-
     /// Size of the ring between probes and agent; a larger one loses nothing in larger bursts.
     #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = parse_ring_size)]
     pub ring_size: u32,
-
-    /// Leave out sites that this file suppresses, in LeakSanitizer's syntax (leak:PATTERN).
-    #[arg(long, value_name = "FILE")]
-    pub suppressions: Option<PathBuf>,
 
     /// Serve /metrics (Prometheus), /healthz, /readyz and /debug/pprof/heap?pid=N here.
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -108,14 +100,9 @@ pub struct TraceArgs {
     #[arg(long, value_name = "FILE", requires = "listen")]
     pub token_file: Option<PathBuf>,
 
-    /// Whether text is in colours.
-    #[arg(
-        long,
-        visible_alias = "colour",
-        value_name = "WHEN",
-        default_value = "auto"
-    )]
-    pub color: ColourArg,
+    /// Where it goes, and what of it.
+    #[command(flatten)]
+    pub shown: ShownArgs,
 
     /// Exit with 1 when a site is judged to be growing that is not suppressed.
     #[arg(long)]
@@ -163,9 +150,9 @@ impl TraceArgs {
             max_size: self.max_size.unwrap_or(u64::MAX),
             top,
             format: self.format.into(),
-            output: self.output,
-            colour: self.color.into(),
-            suppressions: self.suppressions,
+            output: self.shown.output,
+            colour: self.shown.color.into(),
+            suppressions: self.shown.suppressions,
             ring_bytes: self.ring_size,
             sample_bytes: self.sample_bytes,
             max_overhead: self.max_overhead,
@@ -211,7 +198,7 @@ impl TraceArgs {
         if let Some(bytes) = self.max_memory {
             told.insert("max_memory", bytes.to_string());
         }
-        if let Some(path) = &self.suppressions {
+        if let Some(path) = &self.shown.suppressions {
             told.insert("suppressions", path.display().to_string());
         }
         if let Some(size) = self.max_size {

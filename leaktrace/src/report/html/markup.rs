@@ -61,6 +61,26 @@ impl Markup {
     }
 }
 
+/// Begins a table that is sorted by its heads, each with its class, the kind of its column and its text; a column with
+/// courses over time comes last.
+pub(super) fn heads(
+    page: &mut Markup,
+    id: &'static str,
+    columns: &[(&'static str, &'static str, &'static str)],
+) {
+    page.raw("<table class=\"sortable\" id=\"")
+        .raw(id)
+        .raw("\"><thead><tr>");
+    for (class, kind, head) in columns {
+        page.raw("<th scope=\"col\" class=\"").raw(class);
+        page.raw("\" data-kind=\"").raw(kind);
+        page.raw("\"><button type=\"button\">")
+            .raw(head)
+            .raw("</button></th>");
+    }
+    page.raw("<th scope=\"col\" class=\"wide\">Over time</th></tr></thead>");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

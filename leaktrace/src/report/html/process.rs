@@ -1,7 +1,11 @@
 //! Owns the table of processes.
 //! Must not know sites.
 
-use super::{PROCESSES_MAX, chart, markup::Markup, site};
+use super::{
+    PROCESSES_MAX, chart,
+    markup::{self, Markup},
+    site,
+};
 use crate::report::{
     model::{AccuracyKind, Coverage, Host, Process},
     snapshot::Snapshot,
@@ -22,23 +26,20 @@ pub(super) fn table(page: &mut Markup, snapshot: &Snapshot) {
         page.raw("<p class=\"none\">No process was traced.</p></section>");
         return;
     }
-    page.raw("<div class=\"scroll\"><table class=\"sortable\" id=\"processes\"><thead><tr>");
-    for (class, kind, head) in [
-        ("name", "text", "Process"),
-        ("", "text", "Verdict"),
-        ("n", "number", "Live"),
-        ("n wide", "number", "Long-lived"),
-        ("n", "number", "Growth"),
-        ("n wide", "number", "RSS"),
-        ("wide", "text", "Trust"),
-    ] {
-        page.raw("<th scope=\"col\" class=\"").raw(class);
-        page.raw("\" data-kind=\"").raw(kind);
-        page.raw("\"><button type=\"button\">")
-            .raw(head)
-            .raw("</button></th>");
-    }
-    page.raw("<th scope=\"col\" class=\"wide\">Over time</th></tr></thead>");
+    page.raw("<div class=\"scroll\">");
+    markup::heads(
+        page,
+        "processes",
+        &[
+            ("name", "text", "Process"),
+            ("", "text", "Verdict"),
+            ("n", "number", "Live"),
+            ("n wide", "number", "Long-lived"),
+            ("n", "number", "Growth"),
+            ("n wide", "number", "RSS"),
+            ("wide", "text", "Trust"),
+        ],
+    );
     for (host, process) in processes {
         row(page, snapshot, host, process);
     }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::{Place, SITES_MAX, chart, markup::Markup};
+use super::{
+    Place, SITES_MAX, chart,
+    markup::{self, Markup},
+};
 use crate::report::{
     model::{Frame, Site, Verdict},
     snapshot::{Snapshot, frame_name, own_frame, remainder},
@@ -31,23 +34,20 @@ pub(super) fn table(page: &mut Markup, snapshot: &Snapshot, places: &[Place<'_>]
     ] {
         page.raw("<option>").raw(verdict.word()).raw("</option>");
     }
-    page.raw("</select><output id=\"count\"></output></div><div class=\"scroll\"><table class=\"sortable\" id=\"sites\"><thead><tr>");
-    for (class, kind, head) in [
-        ("name", "text", "Site"),
-        ("", "text", "Verdict"),
-        ("wide", "text", "Process"),
-        ("n", "number", "Live"),
-        ("n", "number", "Objects"),
-        ("n", "number", "Growth"),
-        ("n wide", "number", "Oldest"),
-    ] {
-        page.raw("<th scope=\"col\" class=\"").raw(class);
-        page.raw("\" data-kind=\"").raw(kind);
-        page.raw("\"><button type=\"button\">")
-            .raw(head)
-            .raw("</button></th>");
-    }
-    page.raw("<th scope=\"col\" class=\"wide\">Over time</th></tr></thead>");
+    page.raw("</select><output id=\"count\"></output></div><div class=\"scroll\">");
+    markup::heads(
+        page,
+        "sites",
+        &[
+            ("name", "text", "Site"),
+            ("", "text", "Verdict"),
+            ("wide", "text", "Process"),
+            ("n", "number", "Live"),
+            ("n", "number", "Objects"),
+            ("n", "number", "Growth"),
+            ("n wide", "number", "Oldest"),
+        ],
+    );
     for place in places {
         row(page, snapshot, place);
     }
