@@ -47,6 +47,8 @@ struct Inner {
     /// The same, oldest first.
     opened_order: VecDeque<Mark>,
     prepare: Prepare,
+    /// Whose changes count; `None` where everyone's do.
+    wanted: Option<HashSet<u32>>,
 }
 
 /// What completes a mapping while its process lives.
@@ -79,6 +81,7 @@ impl MappingWatch {
                 opened: HashSet::new(),
                 opened_order: VecDeque::new(),
                 prepare,
+                wanted: None,
             }),
             news: Notify::new(),
         });
@@ -88,6 +91,11 @@ impl MappingWatch {
             .spawn(move || listen(&readiness, &listener))
             .context("failed to start the thread that listens to mappings")?;
         Ok(Self { shared })
+    }
+
+    /// From now on only what these processes map counts: all else is dropped before it costs anything.
+    pub fn want_only(&self, tgids: HashSet<u32>) {
+        self.shared.lock().wanted = Some(tgids);
     }
 
     /// Waits until something is mapped.
@@ -136,7 +144,12 @@ impl Inner {
     /// Takes in what the rings hold; whether there was anything.
     fn drain(&mut self) -> bool {
         let mut new = Vec::new();
-        self.events.drain(|event| new.push(event));
+        let wanted = self.wanted.as_ref();
+        self.events.drain(|event| {
+            if wanted.is_none_or(|it| it.contains(&event.tgid)) {
+                new.push(event);
+            }
+        });
         let is_new = !new.is_empty();
         for mut event in new {
             if self.waiting.len() >= WAITING_MAX {
@@ -228,6 +241,12 @@ mod tests {
             }
         }
         assert_eq!(files.len(), 1);
+        // Once others are asked for, nothing of this one comes any more.
+        watch.want_only([std::process::id()].into());
+        let theirs = |seen: &Seen| seen.event.tgid != std::process::id();
+        drop(watch.take());
+        Command::new("/bin/true").status().unwrap();
+        assert!(!watch.take().0.iter().any(theirs));
         assert_eq!(files[0].metadata().unwrap().len(), length);
     }
 }

@@ -56,7 +56,7 @@ pub enum MapChange {
 /// The rings of all CPUs.
 ///
 /// One software event that counts nothing is opened on each CPU, for all
-/// processes. Each new mapping wakes the reader at once: mappings are rare
+/// processes. Each new mapping wakes the reader at once, unless it is unhurried: mappings are rare
 /// (some per exec), and a file must be opened while its process lives.
 pub struct MmapEvents {
     samplers: Vec<Sampler>,
@@ -73,18 +73,28 @@ impl MmapEvents {
     /// Opens one ring of about `ring_pages` pages (rounded up to a power of two,
     /// at most `RING_PAGES_MAX`) on each online CPU, and starts.
     pub fn open(ring_pages: u32) -> anyhow::Result<Self> {
+        Self::open_waking(ring_pages, 1)
+    }
+
+    /// The same for who looks by itself, and is woken only where a ring is half full: on a host that starts programs
+    /// without pause, waking up is most of what listening costs.
+    pub fn open_unhurried(ring_pages: u32) -> anyhow::Result<Self> {
+        Self::open_waking(ring_pages, ring_pages.clamp(1, RING_PAGES_MAX) * 4096 / 2)
+    }
+
+    fn open_waking(ring_pages: u32, wake_bytes: u32) -> anyhow::Result<Self> {
         let online = fs::read_to_string("/sys/devices/system/cpu/online")
             .context("failed to read the list of online CPUs")?;
         let cpus = parse_cpu_list(&online);
         anyhow::ensure!(!cpus.is_empty(), "no online CPU in {online:?}");
         // Kernels before 5.12 refuse the flag that asks for build ids.
-        Self::open_on(&cpus, ring_pages, true).or_else(|_| Self::open_on(&cpus, ring_pages, false))
+        let open = |build_ids| Self::open_on(&cpus, ring_pages, options(build_ids, wake_bytes));
+        open(true).or_else(|_| open(false))
     }
 
-    fn open_on(cpus: &BTreeSet<u32>, ring_pages: u32, build_ids: bool) -> anyhow::Result<Self> {
+    fn open_on(cpus: &BTreeSet<u32>, ring_pages: u32, options: Opts) -> anyhow::Result<Self> {
         let ring_pages = ring_pages.clamp(1, RING_PAGES_MAX).next_power_of_two();
         let exponent = u8::try_from(ring_pages.ilog2()).context("ring too large")?;
-        let options = options(build_ids);
         let readiness = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .context("failed to create an epoll for mapping events")?;
         let (mut samplers, mut counters) = (Vec::new(), Vec::new());
@@ -106,7 +116,7 @@ impl MmapEvents {
             samplers,
             _counters: counters,
             readiness,
-            build_ids,
+            build_ids: options.extra_record.mmap.ext == Some(UseBuildId(true)),
             lost: 0,
             batch: Vec::new(),
         })
@@ -170,7 +180,7 @@ impl MmapEvents {
 }
 
 /// What is asked of the kernel: executable mappings, execs and forks, with their times.
-fn options(build_ids: bool) -> Opts {
+fn options(build_ids: bool, wake_bytes: u32) -> Opts {
     Opts {
         extra_record: ExtraRecord {
             mmap: Mmap {
@@ -187,10 +197,9 @@ fn options(build_ids: bool) -> Opts {
             time: true,
             ..RecordIdFormat::default()
         },
-        // A watermark of one byte: records that are no samples wake the reader
-        // by bytes only.
+        // A watermark: records that are no samples wake the reader by bytes only. At one byte, each of them does.
         wake_up: WakeUp {
-            on: WakeUpOn::Bytes(1),
+            on: WakeUpOn::Bytes(wake_bytes),
             ..WakeUp::default()
         },
         timer: Some(Clock::BootTime),

@@ -6,8 +6,16 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 use clap::Args;
 
 use super::NameArgs;
-use super::values::{parse_duration, parse_interval, parse_share};
-use crate::{summary::View, watch::WatchConfig};
+use super::values::{parse_cgroup, parse_duration, parse_glob, parse_interval, parse_share};
+use crate::{
+    config::Targets,
+    host::{cgroup::CgroupPath, process::CommGlob},
+    summary::View,
+    watch::WatchConfig,
+};
+
+/// Where `--help` lists them.
+const TARGETS: &str = "Whom to watch, where not everyone";
 
 const WATCH_EXAMPLES: &str = "\
 Examples:
@@ -24,6 +32,18 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = WATCH_EXAMPLES)]
 pub struct WatchArgs {
+    /// Watch this process (repeatable).
+    #[arg(long, help_heading = TARGETS, short = 'p', value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+
+    /// Watch processes whose command name matches (repeatable), as in 'nginx*'.
+    #[arg(long, help_heading = TARGETS, value_name = "GLOB", value_parser = parse_glob)]
+    pub comm: Vec<CommGlob>,
+
+    /// Watch processes in this control group and below it (repeatable).
+    #[arg(long, help_heading = TARGETS, value_name = "PATH", value_parser = parse_cgroup)]
+    pub cgroup: Vec<CgroupPath>,
+
     /// Report this often.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_interval)]
     pub interval: Duration,
@@ -89,7 +109,25 @@ impl WatchArgs {
         if let Some(duration) = self.duration {
             told.insert("duration", format!("{duration:?}"));
         }
+        let comms = self.comm.iter().map(|glob| glob.as_str().to_owned());
+        let named: [(_, Vec<String>); 3] = [
+            ("pid", self.pid.iter().map(u32::to_string).collect()),
+            ("comm", comms.collect()),
+            (
+                "cgroup",
+                self.cgroup.iter().map(ToString::to_string).collect(),
+            ),
+        ];
+        for (name, words) in named.into_iter().filter(|(_, words)| !words.is_empty()) {
+            told.insert(name, words.join(" "));
+        }
         WatchConfig {
+            targets: Targets {
+                pids: self.pid,
+                comms: self.comm,
+                cgroups: self.cgroup,
+                ..Targets::default()
+            },
             interval: self.interval,
             duration: self.duration,
             look_pause: self.look_every,

@@ -6,6 +6,8 @@ pub mod clock;
 pub mod container;
 pub mod containers;
 pub mod doctor;
+pub mod group_memory;
+pub mod lineage;
 pub mod maps;
 pub mod memory;
 pub mod node;

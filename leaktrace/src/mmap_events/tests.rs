@@ -76,7 +76,8 @@ fn without_build_ids_there_is_the_inode() {
         return;
     }
     let cpus = parse_cpu_list(&fs::read_to_string("/sys/devices/system/cpu/online").unwrap());
-    let mut events = MmapEvents::open_on(&cpus, 8, false).expect("the older form opens too");
+    let mut events =
+        MmapEvents::open_on(&cpus, 8, options(false, 1)).expect("the older form opens too");
     let mut child = Command::new("/bin/true").spawn().expect("true starts");
     child.wait().expect("true ends");
     let mut seen = Vec::new();

@@ -1,6 +1,7 @@
 //! Owns the JSON stream: its envelope, the limits of a line and the order of lines.
 //! Must not know where the bytes go, nor how the report was made.
 
+mod cgroup;
 mod cut;
 mod diff;
 mod encode;
@@ -115,7 +116,7 @@ impl JsonStream {
     }
 
     /// Appends the lines of one report: each process, followed by its goroutines and its top
-    /// sites, then what was lost, if anything was.
+    /// sites, then control groups and what was lost, if anything was.
     pub fn report(&self, report: &Report, out: &mut Vec<u8>) {
         for process in &report.processes {
             let mut cuts = Cuts::default();
@@ -140,6 +141,11 @@ impl JsonStream {
                 site::fill_stack(&mut line.body, &mut line.truncated, site, room);
                 line.finish(out);
             }
+        }
+        for from in &report.cgroups {
+            let mut cuts = Cuts::default();
+            let body = cgroup::body(&mut cuts, from);
+            self.report_line("cgroup", report, body, cuts).finish(out);
         }
         if !report.lost.is_empty() {
             let mut cuts = Cuts::default();

@@ -5,6 +5,7 @@
 //! rises. A monitoring system keeps each set of labels for ever, so both processes and sites are
 //! capped, the largest first, and how many were left out is a metric itself.
 
+mod cgroups;
 mod families;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use prometheus_client::{
 use self::families::{PROCESS_COUNTERS, PROCESS_GAUGES, PROCESS_STATES, State};
 use super::{
     escape::visible,
-    model::{Process, Report, Site, Verdict},
+    model::{Container, K8s, Process, Report, Site, Verdict},
 };
 
 /// Processes that get series of their own: about twenty series each.
@@ -78,6 +79,7 @@ impl Collector for Scrape {
             return Ok(());
         };
         encode_report(&mut encoder, report)?;
+        cgroups::encode(&mut encoder, &report.cgroups)?;
         let listed = &report.processes[..report.processes.len().min(PROCESSES_MAX)];
         let labelled: Vec<(Labels, &Process)> = listed
             .iter()
@@ -254,13 +256,23 @@ fn labels(process: &Process) -> Labels {
         ("pid", process.identity.pid.to_string()),
         ("executable", label(&process.executable.name)),
     ];
-    if let Some(container) = &process.container {
+    labels.extend(place_labels(
+        process.container.as_ref(),
+        process.k8s.as_ref(),
+    ));
+    labels
+}
+
+/// What tells where it runs.
+fn place_labels(container: Option<&Container>, k8s: Option<&K8s>) -> Labels {
+    let mut labels = Vec::new();
+    if let Some(container) = container {
         labels.push(("container_id", label(&container.id)));
         if let Some(name) = &container.name {
             labels.push(("container", label(name)));
         }
     }
-    if let Some(k8s) = &process.k8s {
+    if let Some(k8s) = k8s {
         let named = [("namespace", &k8s.namespace), ("pod", &k8s.pod)];
         let known = named
             .into_iter()

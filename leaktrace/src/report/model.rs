@@ -1,6 +1,7 @@
 //! Owns the report as every sink sees it: plain values, complete, already symbolized.
 //! Must not know the kernel, files, clocks or how any of the figures came about.
 
+mod cgroup;
 mod cost;
 mod course;
 mod go;
@@ -11,6 +12,7 @@ mod k8s;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub use self::cgroup::Cgroup;
 pub use self::cost::{Overhead, Windows};
 pub use self::course::{Course, Suppressed};
 pub use self::go::{Collected, Go};
@@ -352,6 +354,8 @@ pub struct Report {
     pub min_age: Duration,
     /// Processes with the most long-lived bytes first.
     pub processes: Vec<Process>,
+    /// Control groups, where `watch` tells of them.
+    pub cgroups: Vec<Cgroup>,
     /// Processes traced that are not listed, because they hold nothing traced.
     pub quiet_process_count: u64,
     /// Counters of loss that belong to no process and rose since the last report.

@@ -48,6 +48,7 @@ pub fn end() -> End {
 /// A report with one of everything.
 pub fn rich() -> Report {
     Report {
+        cgroups: Vec::new(),
         number: 3,
         time_unix_ns: NOW,
         elapsed: Duration::from_millis(133_250),

@@ -79,6 +79,7 @@ impl Tracer {
             elapsed: Duration::from_nanos(now_ns.saturating_sub(self.began_ns)),
             min_age: view.min_age,
             processes,
+            cgroups: Vec::new(),
             quiet_process_count: 0,
             lost: self.risen(&losses),
         })

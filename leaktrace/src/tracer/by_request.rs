@@ -16,11 +16,8 @@ use super::Tracer;
 use crate::{
     calibration::Cost,
     host::clock::Clock,
-    judge::{Judgement, Survivors, WindowsSeen, judge_windows},
     ledger::{ProcessKey, ProcessLedger},
     probes::Scope,
-    report::model::{self, AccuracyKind, Coverage, Verdict},
-    summary::{self, ProcessSummary, SiteSummary, View},
 };
 
 /// Mean bytes between samples in a window. Where traps are what is dear, records may be many: what a window
@@ -32,22 +29,22 @@ const CALL_PATIENCE: Duration = Duration::from_millis(1);
 
 /// The windows of one process.
 #[derive(Clone, Debug, Default)]
-struct Windows {
+pub(super) struct Windows {
     /// When each began, in microseconds since boot.
-    begins_us: Vec<u64>,
+    pub(super) begins_us: Vec<u64>,
     /// Since when there is one; for how long there were some.
-    recording: (Option<u64>, u64),
+    pub(super) recording: (Option<u64>, u64),
     /// The same of what followed them.
-    following: (Option<u64>, u64),
+    pub(super) following: (Option<u64>, u64),
     /// How fast the process keeps growing.
-    bytes_per_second: f64,
+    pub(super) bytes_per_second: f64,
 }
 
 /// Every process that was asked for, and the windows of those that are looked at in windows.
 #[derive(Debug, Default)]
 pub(super) struct Requested {
     tgids: FxHashSet<u32>,
-    windows: FxHashMap<ProcessKey, Windows>,
+    pub(super) windows: FxHashMap<ProcessKey, Windows>,
 }
 
 impl Requested {
@@ -59,6 +56,11 @@ impl Requested {
     /// It is gone.
     pub(super) fn forget(&mut self, key: ProcessKey) {
         self.windows.remove(&key);
+    }
+
+    /// Nobody has this pid any more.
+    pub(super) fn forget_tgid(&mut self, tgid: u32) {
+        self.tgids.remove(&tgid);
     }
 }
 
@@ -79,6 +81,8 @@ impl Tracer {
         self.drain()?;
         self.probes.set_policy(tgid, &Policy::NOTHING)?;
         self.requested.tgids.insert(tgid);
+        // Before its mappings are read, so that none falls between.
+        self.listen_to_requested();
         self.admit(tgid);
         // Files are read now, so that probes in one need not wait for the next.
         for mapping in self.file_mappings(tgid) {
@@ -117,11 +121,21 @@ impl Tracer {
         self.attachments.release(&mut self.probes, tgid);
         self.drain()?;
         self.requested.tgids.remove(&tgid);
+        self.listen_to_requested();
         match self.ledger.key(tgid) {
             Some(key) => self.forget(key),
             None => self.probes.forget_policy(tgid),
         }
         Ok(())
+    }
+
+    /// Hears of what those map who are asked for, and of nobody else.
+    pub(super) fn listen_to_requested(&mut self) {
+        if !self.targets.is_by_request {
+            return;
+        }
+        let heard = self.context.listen_to(&self.requested.tgids);
+        let _ = heard.inspect_err(super::tell_unheard);
     }
 
     /// Drops processes that nobody asks for, any more: their last records come after them.
@@ -285,106 +299,6 @@ impl Tracer {
             let _ = self.attach_mapping(tgid, &mapping, Scope::Process(tgid));
         }
         self.probes.set_policy(tgid, &Policy::EVERYTHING)
-    }
-
-    /// The judgement on a process as it stands, without naming anything: growing where one of its sites is that
-    /// a report would list.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to read its maps.
-    pub fn judgement_of(&self, tgid: u32, view: View) -> anyhow::Result<Judgement> {
-        let key = self.ledger.key(tgid);
-        let Some((key, process)) = key.and_then(|key| Some((key, self.ledger.get(key)?))) else {
-            return Ok(Judgement::default());
-        };
-        let losses = self.losses()?;
-        let grounds = self.grounds(key, process, &losses);
-        let (stacks, now_ns) = (&self.context.stacks, Clock::now_boot_ns());
-        let mut summary = summary::summarize(process, stacks, now_ns, view, grounds);
-        self.judge_windowed(key, process, &mut summary);
-        let is_growing = |site: &SiteSummary| site.judgement.verdict == Verdict::Growing;
-        let mut judgement = summary.judgement;
-        judgement.verdict = if summary.sites.iter().any(is_growing) {
-            Verdict::Growing
-        } else {
-            Verdict::Young
-        };
-        Ok(judgement)
-    }
-
-    /// Judges a process that is looked at in windows by what survived of them.
-    pub(super) fn judge_windowed(
-        &self,
-        key: ProcessKey,
-        process: &ProcessLedger,
-        summary: &mut ProcessSummary,
-    ) {
-        let Some(windows) = self.requested.windows.get(&key) else {
-            return;
-        };
-        // What was made in a window that goes on has not survived it.
-        let is_over = windows.recording.0.is_none() && windows.following.0.is_none();
-        let ended = windows.begins_us.len() - usize::from(!is_over);
-        let end_us = windows.begins_us.get(ended).copied().unwrap_or(u64::MAX);
-        let mut births: FxHashMap<usize, (u64, FxHashSet<usize>)> = FxHashMap::default();
-        for (site, born_us) in process.births().filter(|(_, born_us)| *born_us < end_us) {
-            let window = windows.begins_us.partition_point(|it| *it <= born_us);
-            let (samples, made_in) = births.entry(site).or_default();
-            *samples += 1;
-            made_in.insert(window);
-        }
-        let survivors = |numbers: &[u32]| {
-            let mut sum = Survivors::default();
-            let mut made_in: FxHashSet<usize> = FxHashSet::default();
-            for number in numbers.iter().map(|it| *it as usize) {
-                let Some((samples, windows)) = births.get(&number) else {
-                    continue;
-                };
-                let born = process.sites()[number].born_before(end_us);
-                sum.bytes += born.bytes;
-                sum.samples += samples;
-                made_in.extend(windows);
-            }
-            sum.windows = made_in.len() as u64;
-            sum
-        };
-        let numbers: Vec<u32> = births.keys().map(|it| *it as u32).collect();
-        let all = survivors(&numbers);
-        let seen = WindowsSeen {
-            count: ended as u64,
-            seconds: windows.recording.1 as f64 / 1e9,
-            process_bytes_per_second: windows.bytes_per_second,
-        };
-        summary.judgement = judge_windows(all, all, seen);
-        for site in &mut summary.sites {
-            site.judgement = judge_windows(survivors(site.numbers()), all, seen);
-        }
-    }
-
-    /// Says of a process how it was looked at, where that was in windows.
-    pub(super) fn tell_windows(&self, key: ProcessKey, process: &mut model::Process) {
-        let Some(windows) = self.requested.windows.get(&key) else {
-            return;
-        };
-        let (count, recorded) = (windows.begins_us.len(), windows.recording.1);
-        process.accuracy.windows = Some(model::Windows {
-            count: count as u64,
-            recorded: Duration::from_nanos(recorded),
-            followed: Duration::from_nanos(windows.following.1),
-        });
-        process.accuracy.lost.remove("blocks_unfollowed");
-        if process.accuracy.kind == AccuracyKind::Exact {
-            process.accuracy.kind = AccuracyKind::Sampled;
-        }
-        if process.coverage != Coverage::None {
-            process.coverage = Coverage::Partial;
-            process.coverage_reason = Some(format!(
-                "every call would cost more than allowed: looked at in {count} windows of {} ms in all, \
-                 and figures are of what survived them",
-                recorded / 1_000_000
-            ));
-        }
     }
 
     fn windows_mut(&mut self, tgid: u32) -> Option<&mut Windows> {

@@ -4,9 +4,9 @@
 use std::{fs::File, ops::Range, sync::Arc};
 
 use leaktrace_common::event::StackEnd;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::without::Without;
+use super::without::{Without, watch_mappings};
 use crate::{
     address_spaces::AddressSpaces,
     host::{
@@ -70,6 +70,24 @@ impl Context {
     /// Leaves these parts of a file out at the beginning of stacks from now on.
     pub fn leave_out(&mut self, module: ModuleId, own_code: &Arc<[Range<u64>]>) {
         self.own_code.insert(module, Arc::clone(own_code));
+    }
+
+    /// Listens to what these processes map, and to nothing where there are none.
+    pub fn listen_to(&mut self, tgids: &FxHashSet<u32>) -> anyhow::Result<()> {
+        if tgids.is_empty() {
+            self.mapping_watch = None;
+            return Ok(());
+        }
+        let watch = match &mut self.mapping_watch {
+            Some(watch) => watch,
+            none => {
+                self.map_records_lost = 0;
+                let watch = watch_mappings(self.without.clone(), true)?;
+                none.insert(watch)
+            }
+        };
+        watch.want_only(tgids.iter().copied().collect());
+        Ok(())
     }
 
     /// Takes in what was mapped since the last time; `true` when records of it were lost.

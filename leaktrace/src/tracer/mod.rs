@@ -17,6 +17,7 @@ mod oracle;
 mod profile;
 mod selectors;
 mod shedding;
+mod windowed;
 mod without;
 
 use std::{collections::BTreeMap, io, time::Duration};
@@ -71,6 +72,11 @@ fn our_share_of_memory() -> u64 {
     memory::left_bytes(std::process::id()).map_or(u64::MAX, |left| left / 4)
 }
 
+/// Says that mappings cannot be listened to.
+fn tell_unheard(error: &anyhow::Error) {
+    eprintln!("leaktrace: new mappings are found by looking only: {error:#}");
+}
+
 /// The running trace.
 pub struct Tracer {
     targets: Targets,
@@ -123,14 +129,11 @@ impl Tracer {
         let clock = Clock::anchor().context("failed to read the clocks")?;
         // Before anything else, so that no mapping falls between this and the snapshots.
         let without = Without::default();
-        let mapping_watch = watch_mappings(without.clone());
+        let mapping_watch =
+            (!targets.is_by_request).then(|| watch_mappings(without.clone(), false));
         let mut probes = Probes::load(settings)?;
         // Only now: who may not trace at all is told that, in one line.
-        let mapping_watch = mapping_watch
-            .inspect_err(|error| {
-                eprintln!("leaktrace: new mappings are found by looking only: {error:#}");
-            })
-            .ok();
+        let mapping_watch = mapping_watch.and_then(|it| it.inspect_err(tell_unheard).ok());
         let source = Source::new(probes.take_ring()?).context("failed to watch the ring")?;
         Ok(Self {
             targets,

@@ -56,6 +56,8 @@ impl Tracer {
                 self.unwinding.forget(tgid);
                 self.probes.forget_losses(tgid);
                 self.forget_governed(key, tgid);
+                self.requested.forget_tgid(tgid);
+                self.listen_to_requested();
             }
         }
         self.requested.forget(key);

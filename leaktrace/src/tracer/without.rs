@@ -41,8 +41,8 @@ impl Without {
     }
 }
 
-/// Listens to what is mapped on the whole host.
-pub fn watch_mappings(without: Without) -> anyhow::Result<MappingWatch> {
+/// Listens to what is mapped on the whole host. Where that is unhurried, whoever wants to know must ask.
+pub fn watch_mappings(without: Without, is_unhurried: bool) -> anyhow::Result<MappingWatch> {
     let mut last = Look {
         tgid: 0,
         at: Instant::now(),
@@ -53,7 +53,11 @@ pub fn watch_mappings(without: Without) -> anyhow::Result<MappingWatch> {
             identify(tgid, mapping, &mut last);
         }
     };
-    MappingWatch::spawn(MmapEvents::open(MAP_RING_PAGES)?, Box::new(prepare))
+    let events = match is_unhurried {
+        true => MmapEvents::open_unhurried(MAP_RING_PAGES)?,
+        false => MmapEvents::open(MAP_RING_PAGES)?,
+    };
+    MappingWatch::spawn(events, Box::new(prepare))
 }
 
 /// How long a look at a process's mappings serves for others of it: as it loads its libraries.

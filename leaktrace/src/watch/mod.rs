@@ -3,16 +3,20 @@
 //! Must not know options as they are typed.
 
 mod account;
+mod groups;
+mod lives;
 mod probing;
+mod report;
 mod state;
 mod survey;
 mod suspects;
 mod tell;
 mod trend;
+mod whom;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Write as _},
+    io,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
@@ -20,7 +24,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustc_hash::FxHashSet;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch::Receiver,
@@ -28,27 +31,22 @@ use tokio::{
 };
 
 use crate::{
+    config::{Colour, Format, Targets},
     host::{
         clock::Clock,
-        containers::{Containers, NAMES_PATIENCE, NameSources},
-        process::ProcessFacts,
+        containers::{Containers, NameSources},
     },
     listen::{Access, Board, Listener},
     notify::{self, Watchdog},
-    places,
-    report::{
-        json::JsonStream,
-        model::{End, Process, Report, Start},
-    },
+    output::{Output, Wanted},
+    report::model::{End, Host, Start},
     session,
     summary::View,
 };
 use state::State;
-use survey::{Seen, Survey};
+use survey::Survey;
 use suspects::Suspects;
-
-/// Processes that grow and are told in one report, the fastest first.
-const GROWING_MAX: usize = 100;
+use whom::Whom;
 
 /// How often what was learnt is written.
 const STATE_PAUSE: Duration = Duration::from_secs(60);
@@ -60,6 +58,8 @@ const REPORT_DELAY: Duration = Duration::from_millis(10);
 /// What `leaktrace watch` is to do.
 #[derive(Clone, Debug)]
 pub struct WatchConfig {
+    /// Whose memory is looked at; nobody named means everyone.
+    pub targets: Targets,
     /// A report each.
     pub interval: Duration,
     /// How long; `None` until a signal comes.
@@ -96,21 +96,27 @@ pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
     let mut containers = Containers::default();
     containers.name_by(config.names.clone());
     let mut suspects = Suspects::new(config.max_overhead, config.view, config.names.clone())?;
-    let mut survey = Survey::new(config.look_pause);
+    let mut survey = Survey::new(config.look_pause, Whom::new(config.targets.clone()));
     survey.look()?;
     if let Some(path) = &config.state {
         let state = State::read(path).unwrap_or_else(|error| {
             eprintln!("leaktrace: begins anew, because {error:#}");
             State::default()
         });
-        survey.remember(&state.courses);
+        survey.remember(&state.courses, state.lives);
         suspects.remember(state.left);
     }
     let mut run = Run {
-        stream: JsonStream::new(session::host()),
+        host: session::host(),
+        output: Output::open(&Wanted {
+            format: Format::Json,
+            path: None,
+            colour: Colour::Never,
+            redraws: false,
+        })?,
         began: Instant::now(),
         reports: 0,
-        refused_told: 0,
+        refused_told: [0; 2],
         is_read: true,
         config,
         clock,
@@ -133,14 +139,15 @@ struct Run {
     suspects: Suspects,
     /// The names of those without probes.
     containers: Containers,
-    stream: JsonStream,
+    host: Host,
+    output: Output,
     board: Arc<Board>,
     /// Who may ask for figures, where they are served.
     access: Option<Arc<RwLock<Access>>>,
     began: Instant,
     reports: u32,
-    /// Processes not followed that reports told of.
-    refused_told: u64,
+    /// Processes and groups not followed that reports told of.
+    refused_told: [u64; 2],
     /// Whether anybody reads.
     is_read: bool,
 }
@@ -158,7 +165,7 @@ impl Run {
             mode: "watch".to_owned(),
             options: self.config.told.clone(),
         };
-        self.write(|stream, bytes| stream.start(&start, bytes))?;
+        self.write(|output, host| output.start(host, &start))?;
         eprintln!(
             "leaktrace: watching {} processes, every {:?}, and no probe is in place; a trap costs {:.0} ns here; \
              Ctrl-C to stop",
@@ -229,72 +236,14 @@ impl Run {
         Ok("closed pipe")
     }
 
-    /// Writes a report and shows it to those who ask.
-    async fn report(&mut self) -> anyhow::Result<()> {
-        self.reports += 1;
-        let ranked = self.survey.ranked();
-        let Report {
-            mut processes,
-            mut lost,
-            ..
-        } = self.suspects.report(self.reports, &ranked).await?;
-        self.add_unprobed(&mut processes, &ranked);
-        let refused = self.survey.refused_count - self.refused_told;
-        self.refused_told = self.survey.refused_count;
-        if refused > 0 {
-            lost.insert("processes_not_followed", refused);
-        }
-        let report = Report {
-            number: self.reports,
-            time_unix_ns: self.now_unix_ns(),
-            elapsed: self.began.elapsed(),
-            quiet_process_count: self.survey.count().saturating_sub(processes.len()) as u64,
-            processes,
-            min_age: self.config.view.min_age,
-            lost,
-        };
-        self.write(|stream, bytes| stream.report(&report, bytes))?;
-        self.board.show(Arc::new(report));
-        Ok(())
-    }
-
-    /// Adds those that keep growing, and the largest of the others, as far as they are not told yet.
-    fn add_unprobed(&mut self, processes: &mut Vec<Process>, ranked: &[Seen]) {
-        let told: FxHashSet<u32> = processes.iter().map(|it| it.identity.pid).collect();
-        let growing = ranked.iter().filter(|seen| seen.trend.is_some()).count();
-        let listed = growing.min(GROWING_MAX).max(self.config.largest);
-        let began_ns = self.suspects.began_ns();
-        let mut unprobed = Vec::new();
-        for seen in ranked.iter().take(listed) {
-            // One that is gone meanwhile has no memory to tell of.
-            let facts = ProcessFacts::read(seen.pid).ok();
-            let is_same = |it: &ProcessFacts| it.start_ticks == seen.start_ticks;
-            if let Some(facts) = facts.filter(is_same)
-                && !told.contains(&seen.pid)
-            {
-                if let Some(container) = &facts.container {
-                    self.containers.ask(container, seen.pid);
-                }
-                unprobed.push((seen, facts));
-            }
-        }
-        self.containers.settle(NAMES_PATIENCE);
-        for (seen, facts) in unprobed {
-            let place = places::place(&self.containers, facts.container.as_ref());
-            let why = self.suspects.why_left(seen.pid);
-            let process = tell::unprobed(seen, facts, &self.clock, began_ns, why);
-            processes.push(Process {
-                container: place.0,
-                k8s: place.1,
-                ..process
-            });
-        }
-    }
-
     /// Writes what was learnt; where that fails, the old file stays, and watching goes on.
     fn save(&self) {
         if let Some(path) = &self.config.state {
-            let state = State::new(self.survey.courses(), self.suspects.left());
+            let state = State::new(
+                self.survey.courses(),
+                self.suspects.left(),
+                self.survey.lives().clone(),
+            );
             if let Err(error) = state.write(path) {
                 eprintln!("leaktrace: what was learnt is not kept: {error:#}");
             }
@@ -328,24 +277,23 @@ impl Run {
             lost: BTreeMap::new(),
             reason: reason.to_owned(),
         };
-        self.write(|stream, bytes| stream.end(&end, bytes))
+        self.write(|output, host| output.end(host, &end))
     }
 
-    /// Writes to stdout; that nobody reads any more is noted, and no error.
-    fn write(&mut self, lines: impl FnOnce(&JsonStream, &mut Vec<u8>)) -> anyhow::Result<()> {
-        let mut bytes = Vec::new();
-        lines(&self.stream, &mut bytes);
+    /// Writes a piece of the stream; that nobody reads any more is noted, and no error.
+    fn write(
+        &mut self,
+        piece: impl FnOnce(&mut Output, &Host) -> io::Result<()>,
+    ) -> anyhow::Result<()> {
         if !self.is_read {
             return Ok(());
         }
-        let mut output = io::stdout().lock();
-        match output.write_all(&bytes).and_then(|()| output.flush()) {
-            Ok(()) => Ok(()),
+        match piece(&mut self.output, &self.host) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.is_read = false;
                 Ok(())
             }
-            Err(error) => Err(anyhow::Error::new(error).context("failed to write the report")),
+            written => written.context("failed to write the report"),
         }
     }
 }

@@ -16,6 +16,8 @@ use anyhow::Context as _;
 use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
+use super::lives::Lives;
+
 /// The form of the file. A change that old programs would not survive takes a new one.
 const FORM: &str = "leaktrace-watch/1";
 
@@ -31,6 +33,9 @@ pub struct State {
     pub courses: Vec<Course>,
     /// Who is left alone.
     pub left: Vec<Left>,
+    /// Which programs came back, and how those before them ended; older files have none.
+    #[serde(default)]
+    pub lives: Lives,
 }
 
 /// How the memory of a process went.
@@ -62,12 +67,13 @@ pub struct Left {
 impl State {
     /// What is to be remembered of this boot.
     #[must_use]
-    pub fn new(courses: Vec<Course>, left: Vec<Left>) -> Self {
+    pub fn new(courses: Vec<Course>, left: Vec<Left>, lives: Lives) -> Self {
         Self {
             form: FORM.to_owned(),
             boot_id: boot_id(),
             courses,
             left,
+            lives,
         }
     }
 
@@ -164,7 +170,7 @@ mod tests {
             for_ns: 4,
             why: "a \"leak\"\nwas found".into(),
         };
-        State::new(vec![course], vec![left])
+        State::new(vec![course], vec![left], Lives::default())
     }
 
     /// What was written is read again, and there is nothing to read at first.

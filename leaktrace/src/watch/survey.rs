@@ -1,18 +1,22 @@
 //! Owns the look at the memory of every process of the host, without any probe.
 //! Must not know what is done about those that grow.
 
-use std::time::Duration;
+use std::{path::Path, rc::Rc, time::Duration};
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
+    groups::Groups,
+    lives::{Life, Lives, Restarts},
     state::Course,
     trend::{Series, Trend},
+    whom::Whom,
 };
 use crate::host::{
     clock::{Clock, ticks_to_boot_ns},
+    lineage::Lineage,
     process,
     resident::{Memory, MemoryFile, page_bytes},
 };
@@ -45,16 +49,26 @@ struct Followed {
     series: Series,
     /// Looks since it last rose.
     calm_looks: u32,
+    /// Which program it is a life of, and its group.
+    lineage: u64,
+    group: Option<Rc<Path>>,
+    /// Its memory at the first look and the most.
+    first_bytes: u64,
+    most_bytes: u64,
 }
 
 /// Every process that is followed.
 pub struct Survey {
     pause: Duration,
+    whom: Whom,
     look_count: u64,
     followed: FxHashMap<u32, Followed>,
     page_bytes: u64,
     open_max: usize,
     open_count: usize,
+    lives: Lives,
+    /// The groups that they are in.
+    pub groups: Groups,
     /// Processes that were not followed for want of room.
     pub refused_count: u64,
 }
@@ -72,6 +86,8 @@ pub struct Seen {
     pub trend: Option<Trend>,
     /// Whether there are enough figures to tell that.
     pub is_told: bool,
+    /// What is known of those that it came in place of.
+    pub restarts: Restarts,
 }
 
 impl Seen {
@@ -83,16 +99,19 @@ impl Seen {
 }
 
 impl Survey {
-    /// Nothing was looked at yet; `pause` is how often everyone will be.
+    /// Nothing was looked at yet; `pause` is how often those who are meant will be.
     #[must_use]
-    pub fn new(pause: Duration) -> Self {
+    pub fn new(pause: Duration, whom: Whom) -> Self {
         Self {
             pause,
+            whom,
             look_count: 0,
             followed: FxHashMap::default(),
             page_bytes: page_bytes(),
             open_max: usize::try_from(raise_open_max()).unwrap_or(0),
             open_count: 0,
+            lives: Lives::default(),
+            groups: Groups::default(),
             refused_count: 0,
         }
     }
@@ -107,7 +126,15 @@ impl Survey {
         let pids = if self.look_count.is_multiple_of(LISTED_ONE_IN) {
             let pids = process::list_pids().context("failed to list processes in /proc")?;
             let listed: FxHashSet<u32> = pids.iter().copied().collect();
-            self.followed.retain(|pid, _| listed.contains(pid));
+            let followed = self.followed.keys();
+            let gone: Vec<u32> = followed
+                .filter(|it| !listed.contains(it))
+                .copied()
+                .collect();
+            for pid in gone {
+                self.end(pid, now_ns);
+            }
+            self.whom.listed(&listed);
             let is_open = |it: &&Followed| it.file.is_some();
             self.open_count = self.followed.values().filter(is_open).count();
             pids
@@ -122,8 +149,26 @@ impl Survey {
                 self.look_at(pid, now_ns);
             }
         }
+        self.groups.look(now_ns as f64 / 1e9);
         self.look_count += 1;
         Ok(())
+    }
+
+    /// A process is gone, and its life is over.
+    fn end(&mut self, pid: u32, now_ns: u64) {
+        let Some(followed) = self.followed.remove(&pid) else {
+            return;
+        };
+        let was_killed = followed.group.is_some_and(|group| self.groups.left(&group));
+        let life = Life {
+            first_bytes: followed.first_bytes,
+            last_bytes: followed.memory.anonymous_bytes,
+            most_bytes: followed.most_bytes,
+            was_growing: followed.series.trend().is_some(),
+            was_killed,
+        };
+        self.lives
+            .ended(followed.lineage, now_ns as f64 / 1e9, life);
     }
 
     fn look_at(&mut self, pid: u32, now_ns: u64) {
@@ -131,10 +176,10 @@ impl Survey {
         let known = self.followed.get(&pid).and_then(|it| it.file.as_ref());
         let mut memory = known.and_then(|file| file.read(self.page_bytes).ok());
         if memory.is_none() {
-            memory = self.admit(pid);
+            memory = self.admit(pid, now_ns);
         }
         let Some(memory) = memory else {
-            self.followed.remove(&pid);
+            self.end(pid, now_ns);
             return;
         };
         let warm_up_ns = (self.pause * WARM_UP_LOOKS).as_nanos() as u64;
@@ -146,6 +191,7 @@ impl Survey {
                 followed.calm_looks + 1
             };
             followed.memory = memory;
+            followed.most_bytes = followed.most_bytes.max(memory.anonymous_bytes);
             if ticks_to_boot_ns(followed.start_ticks) + warm_up_ns <= now_ns {
                 let seconds = now_ns as f64 / 1e9;
                 followed.series.push(seconds, memory.anonymous_bytes);
@@ -154,32 +200,58 @@ impl Survey {
     }
 
     /// Opens the file of a process, and forgets another that had its pid.
-    fn admit(&mut self, pid: u32) -> Option<Memory> {
+    fn admit(&mut self, pid: u32, now_ns: u64) -> Option<Memory> {
+        if !self.whom.means(pid) {
+            return None;
+        }
         let start_ticks = process::start_ticks(pid).ok()?;
         let file = MemoryFile::open(pid).ok()?;
         let memory = file.read(self.page_bytes).ok()?;
-        let is_new = !self.followed.contains_key(&pid);
-        if is_new && self.followed.len() >= FOLLOWED_MAX {
-            self.refused_count += 1;
-            return None;
+        let known = self.followed.get(&pid);
+        if known.is_some_and(|it| it.start_ticks != start_ticks) {
+            self.end(pid, now_ns);
         }
-        let followed = self.followed.entry(pid).or_insert_with(|| Followed {
-            start_ticks,
-            file: None,
-            memory,
-            series: Series::default(),
-            calm_looks: 0,
-        });
-        if followed.start_ticks != start_ticks {
-            followed.start_ticks = start_ticks;
-            followed.series.clear();
+        if !self.followed.contains_key(&pid) {
+            if self.followed.len() >= FOLLOWED_MAX {
+                self.refused_count += 1;
+                return None;
+            }
+            let begun = self.begin(pid, start_ticks, memory, now_ns);
+            self.followed.insert(pid, begun);
         }
+        let followed = self.followed.get_mut(&pid)?;
         followed.file = None;
         if self.open_count < self.open_max {
             followed.file = Some(file);
             self.open_count += 1;
         }
         Some(memory)
+    }
+
+    /// A process that was not seen before.
+    fn begin(&mut self, pid: u32, start_ticks: u64, memory: Memory, now_ns: u64) -> Followed {
+        // One that is gone meanwhile is told so by the next look.
+        let lineage = Lineage::read(pid).ok();
+        let id = lineage.as_ref().map_or(0, |it| it.id);
+        let is_restart = self.lives.began(id, now_ns as f64 / 1e9);
+        let group = lineage.and_then(|it| it.group);
+        Followed {
+            start_ticks,
+            file: None,
+            memory,
+            series: Series::default(),
+            calm_looks: 0,
+            lineage: id,
+            group: group.and_then(|it| self.groups.joined(it, is_restart)),
+            first_bytes: memory.anonymous_bytes,
+            most_bytes: memory.anonymous_bytes,
+        }
+    }
+
+    /// How the programs' lives went, to be remembered.
+    #[must_use]
+    pub fn lives(&self) -> &Lives {
+        &self.lives
     }
 
     /// How the memory of everyone went, to be remembered.
@@ -196,7 +268,8 @@ impl Survey {
     }
 
     /// Takes up what was remembered of those that were seen and still run.
-    pub fn remember(&mut self, courses: &[Course]) {
+    pub fn remember(&mut self, courses: &[Course], lives: Lives) {
+        self.lives.remember(lives);
         for course in courses {
             if let Some(followed) = self.followed.get_mut(&course.pid)
                 && followed.start_ticks == course.start_ticks
@@ -220,7 +293,7 @@ impl Survey {
             .followed
             .iter()
             .filter(|(_, it)| it.memory.rss_bytes > 0);
-        let mut all: Vec<Seen> = with_memory.map(|(pid, it)| seen(*pid, it)).collect();
+        let mut all: Vec<Seen> = with_memory.map(|(pid, it)| self.seen(*pid, it)).collect();
         all.sort_by(|one, other| {
             let speed = |it: &Seen| it.bytes_per_second();
             let size = |it: &Seen| it.memory.anonymous_bytes;
@@ -228,15 +301,21 @@ impl Survey {
         });
         all
     }
-}
 
-fn seen(pid: u32, followed: &Followed) -> Seen {
-    Seen {
-        pid,
-        start_ticks: followed.start_ticks,
-        memory: followed.memory,
-        trend: followed.series.trend(),
-        is_told: followed.series.is_told(),
+    fn seen(&self, pid: u32, followed: &Followed) -> Seen {
+        let restarts = self.lives.restarts(followed.lineage);
+        let (series, first_bytes) = (&followed.series, followed.first_bytes);
+        let trend = series.trend();
+        // Those before it rose until they ended, so that it is not waited for as long as with others.
+        let inherited = || restarts.is_heir().then(|| series.rise_from(first_bytes));
+        Seen {
+            pid,
+            start_ticks: followed.start_ticks,
+            memory: followed.memory,
+            trend: trend.or_else(|| inherited().flatten()),
+            is_told: series.is_told(),
+            restarts,
+        }
     }
 }
 
@@ -256,6 +335,7 @@ fn raise_open_max() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Targets;
 
     /// A process that grows is told, one that does not is told otherwise, and one that is gone is forgotten.
     #[test]
@@ -265,7 +345,7 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = child.id();
-        let mut survey = Survey::new(Duration::ZERO);
+        let mut survey = Survey::new(Duration::ZERO, Whom::new(Targets::default()));
         for _ in 0..60 {
             survey.look().unwrap();
         }
@@ -275,7 +355,8 @@ mod tests {
         assert_eq!(told.start_ticks, start_ticks);
         assert!(told.is_told && told.trend.is_none(), "{told:?}");
         let followed = survey.followed.get_mut(&pid).unwrap();
-        followed.series.clear();
+        assert_ne!(followed.lineage, 0);
+        followed.series = Series::default();
         for second in 0..12_u32 {
             let at = f64::from(second) * 5.0;
             followed.series.push(at, u64::from(second) << 30);

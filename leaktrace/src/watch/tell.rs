@@ -1,11 +1,11 @@
 //! Owns what is said of processes that have no probes.
 //! Must not know how memory is read or trends are told.
 
-use super::survey::Seen;
+use super::{groups::GroupSeen, survey::Seen};
 use crate::{
     host::{clock::Clock, process::ProcessFacts},
     report::model::{
-        Accuracy, AccuracyKind, Coverage, Executable, Process, ProcessIdentity, Verdict,
+        Accuracy, AccuracyKind, Cgroup, Coverage, Executable, Process, ProcessIdentity, Verdict,
     },
 };
 
@@ -52,6 +52,26 @@ pub fn unprobed(
     }
 }
 
+/// A control group, but for the names of its container.
+pub fn cgroup(seen: &GroupSeen) -> Cgroup {
+    Cgroup {
+        path: seen.group.path().to_string_lossy().into_owned(),
+        process_count: seen.process_count.into(),
+        memory_bytes: seen.memory.bytes,
+        anonymous_bytes: seen.memory.anonymous_bytes,
+        limit_bytes: seen.memory.limit_bytes,
+        oom_kill_count: seen.oom_kill_count,
+        restart_count: seen.restart_count,
+        verdict: match (seen.trend, seen.is_told) {
+            (Some(_), _) => Verdict::Growing,
+            (None, true) => Verdict::Stable,
+            (None, false) => Verdict::Young,
+        },
+        growth_bytes_per_second: seen.is_told.then(|| seen.bytes_per_second()),
+        ..Cgroup::default()
+    }
+}
+
 /// Why its allocations are not seen, and what its memory told.
 fn reason(seen: &Seen, more: Option<&str>) -> String {
     let told = match (&seen.trend, seen.is_told) {
@@ -64,5 +84,20 @@ fn reason(seen: &Seen, more: Option<&str>) -> String {
         (None, false) => "its memory was not watched for long enough".to_owned(),
     };
     let more = more.map(|more| format!("; {more}")).unwrap_or_default();
-    format!("no probes, its memory is watched from outside: {told}{more}")
+    let restarts = restarts(seen).unwrap_or_default();
+    format!("no probes, its memory is watched from outside: {told}{restarts}{more}")
+}
+
+/// What is known of those that it came in place of.
+fn restarts(seen: &Seen) -> Option<String> {
+    let (count, risen) = (seen.restarts.count, seen.restarts.risen);
+    let how = match risen {
+        0 => String::new(),
+        _ => format!(", and the last {risen} rose until they ended"),
+    };
+    let often = match count {
+        1 => "once".to_owned(),
+        _ => format!("{count} times"),
+    };
+    (count > 0).then(|| format!("; it was started again {often}{how}"))
 }

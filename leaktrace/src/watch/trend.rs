@@ -76,9 +76,18 @@ impl Series {
         series
     }
 
-    /// Forgets what was before: the process is another program now.
-    pub fn clear(&mut self) {
-        self.points.clear();
+    /// How it rises so far, of one that is expected to: from its first figures on, whatever came between.
+    #[must_use]
+    pub fn rise_from(&self, first_bytes: u64) -> Option<Trend> {
+        let (first, last) = (self.points.front()?, self.points.back()?);
+        let from_bytes = (f64::from(first.1) * 1024.0).max(first_bytes as f64);
+        let growth_bytes = f64::from(last.1) * 1024.0 - from_bytes;
+        let span_seconds = f64::from(last.0 - first.0);
+        (growth_bytes >= GROWTH_MIN_BYTES && span_seconds > 0.0).then_some(Trend {
+            bytes_per_second: growth_bytes / span_seconds,
+            growth_bytes,
+            span_seconds,
+        })
     }
 
     /// Whether there are enough figures to tell anything.
@@ -202,6 +211,18 @@ mod tests {
         assert_eq!(series(50, |_| 80.0 * MIB).trend(), None);
         assert_eq!(series(8, |at| MIB * at).trend(), None, "too few");
         assert_eq!(Series::default().trend(), None);
+    }
+
+    /// One that is expected to rise is believed as soon as it has, by as much as it has.
+    #[test]
+    fn what_is_expected_is_believed_early() {
+        let rising = series(4, |at| MIB * (10.0 + at));
+        assert_eq!(rising.trend(), None);
+        let trend = rising.rise_from(MIB as u64).unwrap();
+        assert_eq!((trend.growth_bytes, trend.span_seconds), (15.0 * MIB, 15.0));
+        assert_eq!(rising.rise_from(25 << 20), None);
+        assert_eq!(series(4, |_| MIB).rise_from(0), None);
+        assert_eq!(Series::default().rise_from(0), None);
     }
 
     /// However long it runs, a series takes the same room and spans it all.

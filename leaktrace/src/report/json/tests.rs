@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{JsonStream, LINE_BYTES};
 use crate::report::diff::compare;
 use crate::report::escape::is_deceptive;
-use crate::report::model::{Course, Frame, Report};
+use crate::report::model::{Cgroup, Course, Frame, Report};
 use crate::report::samples::{self, Random};
 use crate::report::snapshot::Snapshot;
 
@@ -63,6 +63,28 @@ fn lines_come_in_order() {
     let want = "start process site site process site process site process site process process \
                 loss end";
     assert_eq!(types.join(" "), want);
+}
+
+/// A control group has its line before the losses, with what it has and no more.
+#[test]
+fn cgroups_are_told() {
+    let mut report = samples::rich();
+    report.cgroups = vec![Cgroup {
+        path: "/a\u{1b}b".into(),
+        limit_bytes: Some(1 << 30),
+        oom_kill_count: 3,
+        growth_bytes_per_second: Some(f64::NAN),
+        container: report.processes[1].container.clone(),
+        k8s: report.processes[1].k8s.clone(),
+        ..Cgroup::default()
+    }];
+    let lines = report_lines(&report);
+    let line = &lines[lines.len() - 2];
+    assert_eq!(line["type"], "cgroup");
+    assert_eq!(line["oom_kill_count"], 3);
+    assert_eq!(line["verdict"], "young");
+    assert_eq!(line["container"], lines[3]["container"]);
+    assert!(line.get("growth_bytes_per_second").is_none());
 }
 
 /// For any input, every line is short, valid and safe to show.

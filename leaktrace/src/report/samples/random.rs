@@ -289,6 +289,7 @@ impl Random {
     /// A report without rhyme or reason.
     pub fn report(&mut self) -> Report {
         Report {
+            cgroups: Vec::new(),
             number: self.number() as u32,
             time_unix_ns: self.number(),
             elapsed: Duration::from_millis(self.number()),

@@ -3,6 +3,7 @@
 
 mod look;
 mod told;
+mod turn;
 
 use std::{
     io::{self, Write as _},
@@ -69,6 +70,8 @@ struct Suspect {
     name: String,
     /// How fast it keeps growing; 0 where it does not.
     bytes_per_second: f64,
+    /// Whether it got its probes for growing fast, or else for growing long.
+    is_for_speed: bool,
     /// For how long it was left alone the last time.
     left_before_ns: u64,
     state: State,
@@ -94,6 +97,8 @@ pub struct Suspects {
     view: View,
     names: NameSources,
     by_pid: FxHashMap<u32, Suspect>,
+    /// Since when each keeps growing.
+    growing: turn::Growing,
     next_verdict_ns: u64,
     began_ns: u64,
 }
@@ -111,14 +116,17 @@ impl Suspects {
             "cannot tell what probes cost, as --max-overhead needs; remedy: see `leaktrace doctor`",
         )?;
         let now_ns = Clock::now_boot_ns();
+        // Until somebody is suspected, nothing of ours is in the kernel.
+        drop(tracer);
         Ok(Self {
-            tracer: Some(tracer),
+            tracer: None,
             idle_since_ns: now_ns,
             cost,
             account: Account::new(limit, now_ns),
             view,
             names,
             by_pid: FxHashMap::default(),
+            growing: turn::Growing::default(),
             next_verdict_ns: 0,
             began_ns: now_ns,
         })
@@ -149,7 +157,7 @@ impl Suspects {
         }
     }
 
-    /// Puts probes into those that keep growing, the fastest first, and forgets those that are gone.
+    /// Puts probes into those that keep growing, and forgets those that are gone.
     ///
     /// # Errors
     ///
@@ -174,16 +182,12 @@ impl Suspects {
                 suspect.bytes_per_second = seen.bytes_per_second();
             }
         }
-        for seen in ranked.iter().take_while(|it| it.trend.is_some()) {
-            if self.probed_count() >= PROBED_MAX || self.is_in_window() {
+        self.growing.note(ranked, now_ns);
+        while !self.is_in_window()
+            && let Some((seen, is_for_speed)) = self.next_due(ranked, now_ns)
+        {
+            if !self.prepare(seen, is_for_speed, now_ns)? {
                 break;
-            }
-            let is_due = self.by_pid.get(&seen.pid).is_none_or(|it| match it.state {
-                State::Left { until_ns, .. } => now_ns >= until_ns,
-                _ => false,
-            });
-            if is_due {
-                self.prepare(seen, now_ns)?;
             }
         }
         self.rest(now_ns)
@@ -195,9 +199,10 @@ impl Suspects {
         self.by_pid.values().filter(is_probed).count()
     }
 
-    fn prepare(&mut self, seen: &Seen, now_ns: u64) -> anyhow::Result<()> {
+    /// Has what probes need in a process prepared; `false` where it is gone.
+    fn prepare(&mut self, seen: &Seen, is_for_speed: bool, now_ns: u64) -> anyhow::Result<bool> {
         let Ok(facts) = ProcessFacts::read(seen.pid) else {
-            return Ok(());
+            return Ok(false);
         };
         let name = facts.executable_name();
         let tracer = match &mut self.tracer {
@@ -215,13 +220,14 @@ impl Suspects {
             start_ticks: seen.start_ticks,
             name,
             bytes_per_second: seen.bytes_per_second(),
+            is_for_speed,
             left_before_ns: self.by_pid.get(&seen.pid).map_or(0, |it| it.left_before_ns),
             state: State::Prepared {
                 at_ns: now_ns + PREPARATION_NS,
             },
         };
         self.by_pid.insert(seen.pid, suspect);
-        Ok(())
+        Ok(true)
     }
 
     /// Puts probes into those that are prepared. While another is in a window that must not wait.
@@ -308,6 +314,7 @@ impl Suspects {
                 start_ticks: it.start_ticks,
                 name: facts.executable_name(),
                 bytes_per_second: 0.0,
+                is_for_speed: false,
                 left_before_ns: it.for_ns.min(LEFT_MAX_NS),
                 state: State::Left {
                     until_ns: it.until_ns.min(latest_ns),
