@@ -7,7 +7,6 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::pt_regs,
     helpers::{
         bpf_get_current_pid_tgid, bpf_probe_read_user,
         generated::{bpf_get_attach_cookie, bpf_probe_read_user as read_bytes},
@@ -32,6 +31,7 @@ use leaktrace_common::{
 use crate::{
     count, emit,
     maps::{CONFIG, IMAGES},
+    registers::{Origin, UserRegisters},
     sampling, stack,
 };
 
@@ -52,12 +52,6 @@ struct Size {
     is_tiny: bool,
 }
 
-#[inline(always)]
-fn registers(ctx: &ProbeContext) -> &pt_regs {
-    // SAFETY: the context of a uprobe program is a `pt_regs`, valid while the program runs.
-    unsafe { &*ctx.as_ptr().cast::<pt_regs>() }
-}
-
 /// hook: the instructions that `golang::sites` chose, where a block is about to be returned.
 #[inline(always)]
 pub fn alloc(ctx: &ProbeContext) -> u32 {
@@ -67,7 +61,7 @@ pub fn alloc(ctx: &ProbeContext) -> u32 {
     if tgid != config.agent_tgid {
         // SAFETY: the helper takes the program's own context.
         let cookie = AllocCookie::unpack(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-        if let Err(counter) = try_alloc(registers(ctx), tgid, cookie, &config) {
+        if let Err(counter) = try_alloc(UserRegisters::of(ctx), tgid, cookie, &config) {
             count::bump(tgid, counter);
         }
     }
@@ -76,7 +70,7 @@ pub fn alloc(ctx: &ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_alloc(
-    registers: &pt_regs,
+    registers: &UserRegisters,
     tgid: u32,
     cookie: AllocCookie,
     config: &ProbeConfig,
@@ -87,8 +81,8 @@ fn try_alloc(
     }
     let unreadable = Counter::GoBlocksUnreadable;
     let address = match cookie.value {
-        VALUE_IN_RAX => registers.rax,
-        slot => word(registers.rsp.wrapping_add(u64::from(slot))).ok_or(unreadable)?,
+        VALUE_IN_RAX => registers.result(),
+        slot => word(registers.stack_pointer().wrapping_add(u64::from(slot))).ok_or(unreadable)?,
     };
     if address == 0 {
         return Ok(());
@@ -116,7 +110,7 @@ struct Block {
 /// Sends a block with its stack, which begins with who called the function that is probed.
 #[inline(always)]
 fn send(
-    registers: &pt_regs,
+    registers: &UserRegisters,
     tgid: u32,
     depth: u16,
     block: Block,
@@ -126,8 +120,8 @@ fn send(
     // SAFETY: the value is copied at once; the element is only removed when the process ends.
     let image = unsafe { IMAGES.get(&tgid) }.copied().unwrap_or(0);
     let above = u64::from(depth & depth::BYTES);
-    let mut return_at = registers.rsp.wrapping_add(above);
-    let mut rbp = registers.rbp;
+    let mut return_at = registers.stack_pointer().wrapping_add(above);
+    let mut rbp = registers.frame_pointer();
     if depth & depth::FRAME_IS_UP != 0 {
         rbp = word(rbp).ok_or(unreadable)?;
     }
@@ -135,7 +129,7 @@ fn send(
         return_at = rbp.wrapping_add(8);
         rbp = word(rbp).ok_or(unreadable)?;
     }
-    let stack = stack::capture_from(return_at, rbp, tgid, image);
+    let stack = stack::capture_from(Origin::at(return_at, rbp), tgid, image);
     let record = Sample {
         alloc: Alloc {
             header: Header {
@@ -160,7 +154,7 @@ fn send(
 
 /// How large a block is, from where the allocator keeps its arguments.
 #[inline(always)]
-fn size(registers: &pt_regs, cookie: AllocCookie) -> Option<Size> {
+fn size(registers: &UserRegisters, cookie: AllocCookie) -> Option<Size> {
     if cookie.shape == shape::TINY {
         return Some(Size {
             bytes: TINY_BYTES,
@@ -169,14 +163,22 @@ fn size(registers: &pt_regs, cookie: AllocCookie) -> Option<Size> {
     }
     let mut bytes = u64::from(cookie.size);
     if cookie.shape != shape::SLOT_BYTES {
-        bytes = word(registers.rsp.wrapping_add(u64::from(cookie.size)))?;
+        bytes = word(
+            registers
+                .stack_pointer()
+                .wrapping_add(u64::from(cookie.size)),
+        )?;
     }
     let mut is_tiny = false;
     if cookie.shape < shape::TINY {
         let has_headers = cookie.depth & depth::HAS_HEADERS != 0;
         let may_have_header = has_headers && bytes > HEADER_ABOVE && bytes <= HEADER_UP_TO;
         if bytes < TINY_BYTES || may_have_header {
-            let kind = word(registers.rsp.wrapping_add(u64::from(cookie.shape)))?;
+            let kind = word(
+                registers
+                    .stack_pointer()
+                    .wrapping_add(u64::from(cookie.shape)),
+            )?;
             let has_pointers = kind != 0 && word(kind.wrapping_add(TYPE_POINTER_BYTES))? != 0;
             if bytes < TINY_BYTES {
                 is_tiny = !has_pointers;
@@ -201,7 +203,7 @@ pub fn sweep(ctx: &ProbeContext) -> u32 {
         let done = if cookie.flags & sweep::BEGIN != 0 {
             try_begin(tgid)
         } else {
-            try_sweep(registers(ctx), tgid, cookie, &config)
+            try_sweep(UserRegisters::of(ctx), tgid, cookie, &config)
         };
         if let Err(counter) = done {
             count::bump(tgid, counter);
@@ -225,7 +227,7 @@ fn try_begin(tgid: u32) -> Result<(), Counter> {
 
 #[inline(always)]
 fn try_sweep(
-    registers: &pt_regs,
+    registers: &UserRegisters,
     tgid: u32,
     cookie: SweepCookie,
     config: &ProbeConfig,
@@ -234,7 +236,8 @@ fn try_sweep(
     if !policy.watches(watched::FREES) {
         return Ok(());
     }
-    let mut record = read_span(registers.rax, tgid, cookie).ok_or(Counter::GoSweepsUnreadable)?;
+    let mut record =
+        read_span(registers.result(), tgid, cookie).ok_or(Counter::GoSweepsUnreadable)?;
     record.header = header(Kind::GoSweep, tgid);
     record.time_ns = emit::now_ns();
     // The verifier must see that it is no more than there are.

@@ -19,6 +19,7 @@ mod lifecycle;
 mod maps;
 mod native;
 mod oracle;
+mod registers;
 mod sampling;
 mod scratch;
 mod stack;

@@ -16,7 +16,6 @@ mod thread;
 
 use aya_ebpf::{
     EbpfContext,
-    bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_get_attach_cookie},
     programs::{ProbeContext, RetProbeContext},
 };
@@ -38,14 +37,9 @@ use self::{
 use crate::{
     count, emit,
     maps::{CONFIG, THREADS},
+    registers::{self, UserRegisters},
     sampling, stack,
 };
-
-#[inline(always)]
-fn registers(ctx: &impl EbpfContext) -> &pt_regs {
-    // SAFETY: the context of a uprobe program is a `pt_regs`, valid while the program runs.
-    unsafe { &*ctx.as_ptr().cast::<pt_regs>() }
-}
 
 /// hook: any entry point of an allocator, at its entry or where that is as good.
 #[inline(always)]
@@ -57,7 +51,8 @@ pub fn enter(ctx: &ProbeContext) -> u32 {
         // SAFETY: the helper takes the program's own context.
         let cookie = Cookie(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
         let policy = sampling::policy_at_hit(tgid, returns_block(cookie.shape()), &config);
-        if let Err(counter) = try_enter(registers(ctx), thread_id, cookie, &config, &policy) {
+        if let Err(counter) = try_enter(UserRegisters::of(ctx), thread_id, cookie, &config, &policy)
+        {
             count::bump(tgid, counter);
         }
     }
@@ -66,7 +61,7 @@ pub fn enter(ctx: &ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_enter(
-    registers: &pt_regs,
+    registers: &UserRegisters,
     thread_id: u64,
     cookie: Cookie,
     config: &ProbeConfig,
@@ -78,7 +73,7 @@ fn try_enter(
         // SAFETY: a map value, alive while the program runs; only its own thread touches it.
         let thread = unsafe { &mut *thread };
         if cookie.shape() == Shape::Throw as u8 {
-            leave_by_exception(thread, registers.rsp);
+            leave_by_exception(thread, registers.stack_pointer());
             return Ok(());
         }
         if thread.call != 0 && is_nested(thread, registers) {
@@ -108,14 +103,14 @@ fn try_enter(
     };
     // SAFETY: a map value, alive while the program runs; only its own thread touches it.
     let thread = unsafe { &mut *thread };
-    let is_in_outer = is_in_outer(thread, registers.rsp);
+    let is_in_outer = is_in_outer(thread, registers.stack_pointer());
     if !is_in_outer {
         // Where one overload of a function calls another, the outermost is what the program called.
         let is_followed = is_followed(request.size, config, policy);
         enter_outer(registers, thread, tgid, request.size, is_followed);
     }
     if cookie.shape() == Shape::Outer as u8 {
-        thread.outer.entry = registers.rip;
+        thread.outer.entry = registers.instruction();
         thread.outer.span = u64::from(cookie.span());
     } else {
         thread.keeps = u8::from(policy.keeps());
@@ -185,8 +180,14 @@ fn is_in_outer(thread: &mut Thread, stack_pointer: u64) -> bool {
 
 /// Keeps size and site of the call that a program made, which another function may serve.
 #[inline(always)]
-fn enter_outer(registers: &pt_regs, thread: &mut Thread, tgid: u32, size: u64, is_followed: bool) {
-    thread.outer.stack_pointer = registers.rsp;
+fn enter_outer(
+    registers: &UserRegisters,
+    thread: &mut Thread,
+    tgid: u32,
+    size: u64,
+    is_followed: bool,
+) {
+    thread.outer.stack_pointer = registers.stack_pointer();
     thread.outer.size = size;
     thread.outer.is_followed = u64::from(is_followed);
     thread.outer.stack = if is_followed {
@@ -199,15 +200,15 @@ fn enter_outer(registers: &pt_regs, thread: &mut Thread, tgid: u32, size: u64, i
 /// Makes a call pending, of the size and the site that were told last.
 #[inline(always)]
 fn enter_inner(
-    registers: &pt_regs,
+    registers: &UserRegisters,
     thread: &mut Thread,
     thread_id: u64,
     cookie: Cookie,
     pointer: u64,
 ) {
     let tgid = (thread_id >> 32) as u32;
-    thread.stack_pointer = registers.rsp;
-    thread.entry = registers.rip;
+    thread.stack_pointer = registers.stack_pointer();
+    thread.entry = registers.instruction();
     thread.size = thread.outer.size;
     thread.pointer = pointer;
     thread.shape = cookie.shape();
@@ -240,9 +241,10 @@ fn enter_inner(
 /// where an allocator jumps to another of its functions (`realloc(NULL, n)` to `malloc`), but not
 /// where the function is the same: then the pending call never returned.
 #[inline(always)]
-fn is_nested(thread: &Thread, registers: &pt_regs) -> bool {
-    registers.rsp < thread.stack_pointer
-        || (registers.rsp == thread.stack_pointer && registers.rip != thread.entry)
+fn is_nested(thread: &Thread, registers: &UserRegisters) -> bool {
+    registers.stack_pointer() < thread.stack_pointer
+        || (registers.stack_pointer() == thread.stack_pointer
+            && registers.instruction() != thread.entry)
 }
 
 #[inline(always)]
@@ -265,11 +267,11 @@ fn free(address: u64, call: u8, tgid: u32, policy: &Policy) {
 #[inline(always)]
 pub fn exit(ctx: &RetProbeContext) -> u32 {
     // The return has popped its address, so the outermost call is left 8 bytes above its slot.
-    leave(registers(ctx), 8)
+    leave(UserRegisters::of(ctx), registers::POPPED_BY_RETURN)
 }
 
 /// hook: each instruction by which such a function returns, where a return probe would do harm.
 #[inline(always)]
 pub fn ret(ctx: &ProbeContext) -> u32 {
-    leave(registers(ctx), 0)
+    leave(UserRegisters::of(ctx), 0)
 }

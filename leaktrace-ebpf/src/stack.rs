@@ -6,7 +6,7 @@
 //! frame pointer that does not point further up the stack is not followed: reading through a stray
 //! one would cost a page fault, which is dearer than the whole walk.
 
-use aya_ebpf::{bindings::pt_regs, helpers::bpf_probe_read_user};
+use aya_ebpf::helpers::bpf_probe_read_user;
 use leaktrace_common::{
     code::CodeRef,
     counter::Counter,
@@ -19,6 +19,7 @@ use crate::{
     count, emit,
     maps::{CODE_REFS, CODE_SPACES, STACKS},
     oracle,
+    registers::{Origin, UserRegisters, code_address},
     scratch::{self, Scratch},
     unwind,
 };
@@ -37,13 +38,13 @@ const MIX_CHECK: u64 = 0xC2B2_AE3D_27D4_EB4F;
 /// Walks the stack of the current thread at an allocator's entry, sends it if it is new, and
 /// returns its id; 0 where there is none.
 #[inline(always)]
-pub fn capture(registers: &pt_regs, tgid: u32, image: u32) -> u64 {
-    capture_from(registers.rsp, registers.rbp, tgid, image)
+pub fn capture(registers: &UserRegisters, tgid: u32, image: u32) -> u64 {
+    capture_from(registers.origin(), tgid, image)
 }
 
-/// The same from any point: `rsp` is where the return address is, `rbp` the caller's.
+/// The same from any point.
 #[inline(always)]
-pub fn capture_from(rsp: u64, rbp: u64, tgid: u32, image: u32) -> u64 {
+pub fn capture_from(origin: Origin, tgid: u32, image: u32) -> u64 {
     let Some((number, slot)) = scratch::claim() else {
         count::bump(tgid, Counter::StacksWithoutScratch);
         return 0;
@@ -52,16 +53,18 @@ pub fn capture_from(rsp: u64, rbp: u64, tgid: u32, image: u32) -> u64 {
     let scratch = unsafe { &mut *slot };
     scratch.tgid = tgid;
     scratch.code = code_of(tgid);
-    let end = if scratch.code.generation == 0 {
-        let (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, rsp, rbp);
+    let (stack_pointer, frame_pointer) = (origin.stack_pointer, origin.frame_pointer);
+    // The rules of tables are x86-64's.
+    let end = if scratch.code.generation == 0 || cfg!(bpf_target_arch = "aarch64") {
+        let (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, origin);
         scratch.frame_count = frame_count as u32;
         end
     } else {
-        unwind::walk(number, scratch, rsp, rbp);
+        unwind::walk(number, scratch, stack_pointer, frame_pointer);
         end_of(scratch)
     };
     let id = identify_and_send(scratch, end, image);
-    oracle::ship(scratch, rsp, rbp, end);
+    oracle::ship(scratch, stack_pointer, frame_pointer, end);
     scratch::release(slot);
     id
 }
@@ -138,18 +141,15 @@ fn identify_and_send(scratch: &mut Scratch, end: StackEnd, image: u32) -> u64 {
 
 /// Fills in return addresses, innermost first; tells how many and why no more.
 #[inline(always)]
-fn walk_frame_pointers(
-    frames: &mut [u64; STACK_FRAMES_MAX],
-    rsp: u64,
-    rbp: u64,
-) -> (usize, StackEnd) {
-    let mut low = rsp;
+fn walk_frame_pointers(frames: &mut [u64; STACK_FRAMES_MAX], origin: Origin) -> (usize, StackEnd) {
+    let mut low = origin.stack_pointer;
     // SAFETY: the helper checks the address and fails on one that cannot be read.
-    let Ok(caller) = (unsafe { bpf_probe_read_user(low as *const u64) }) else {
+    let read = |address| unsafe { bpf_probe_read_user(address as *const u64) }.ok();
+    let Some(caller) = origin.caller(read) else {
         return (0, StackEnd::Unreadable);
     };
     frames[0] = caller;
-    let mut frame_pointer = rbp;
+    let mut frame_pointer = origin.frame_pointer;
     let mut frame_count = 1;
     while frame_count < STACK_FRAMES_MAX {
         if frame_pointer == 0 {
@@ -164,6 +164,7 @@ fn walk_frame_pointers(
         else {
             return (frame_count, StackEnd::Unreadable);
         };
+        let caller = code_address(caller);
         if caller < CODE_ADDRESS_MIN {
             return (frame_count, StackEnd::Root);
         }

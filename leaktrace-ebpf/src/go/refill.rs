@@ -8,7 +8,6 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::pt_regs,
     helpers::{bpf_get_current_pid_tgid, generated::bpf_get_attach_cookie},
     programs::ProbeContext,
 };
@@ -19,10 +18,11 @@ use leaktrace_common::{
     policy::watched,
 };
 
-use super::{Block, indices, registers, send, word};
+use super::{Block, indices, send, word};
 use crate::{
     count,
     maps::{CONFIG, GO_UNUSED},
+    registers::UserRegisters,
     sampling,
 };
 
@@ -35,7 +35,7 @@ pub fn refill(ctx: &ProbeContext) -> u32 {
     if tgid != config.agent_tgid {
         // SAFETY: the helper takes the program's own context.
         let cookie = RefillCookie::unpack(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-        if let Err(counter) = try_refill(registers(ctx), tgid, cookie, &config) {
+        if let Err(counter) = try_refill(UserRegisters::of(ctx), tgid, cookie, &config) {
             count::bump(tgid, counter);
         }
     }
@@ -44,7 +44,7 @@ pub fn refill(ctx: &ProbeContext) -> u32 {
 
 #[inline(always)]
 fn try_refill(
-    registers: &pt_regs,
+    registers: &UserRegisters,
     tgid: u32,
     cookie: RefillCookie,
     config: &ProbeConfig,
@@ -55,9 +55,9 @@ fn try_refill(
     }
     let unreadable = Counter::GoBlocksUnreadable;
     let at = |place| match place {
-        place::RAX => Some(registers.rax),
-        place::RBX => Some(registers.rbx),
-        slot => word(registers.rsp.wrapping_add(u64::from(slot) * 8)),
+        place::RAX => Some(registers.result()),
+        place::RBX => Some(registers.second_result_of_go()),
+        slot => word(registers.stack_pointer().wrapping_add(u64::from(slot) * 8)),
     };
     let span = at(cookie.span).ok_or(unreadable)?;
     let bytes = field(span, cookie.slot_bytes).ok_or(unreadable)?;

@@ -1,10 +1,7 @@
 //! Owns what came of a call: the block that it gave, or that it moved.
 //! Must not know what the call's arguments were, or which of several nested calls counts.
 
-use aya_ebpf::{
-    bindings::pt_regs,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user};
 use leaktrace_common::{
     cookie::Shape,
     counter::Counter,
@@ -15,23 +12,24 @@ use super::{Thread, request::is_resize};
 use crate::{
     count, emit,
     maps::{CONFIG, THREADS},
+    registers::UserRegisters,
     sampling,
 };
 
 /// A function is left, and has popped so many bytes of the stack already.
 #[inline(always)]
-pub(super) fn leave(registers: &pt_regs, popped_bytes: u64) -> u32 {
+pub(super) fn leave(registers: &UserRegisters, popped_bytes: u64) -> u32 {
     let thread_id = bpf_get_current_pid_tgid();
     let Some(thread) = THREADS.get_ptr_mut(&thread_id) else {
         return 0;
     };
     // SAFETY: a map value, alive while the program runs; only its own thread touches it.
     let thread = unsafe { &mut *thread };
-    if thread.call == 0 || registers.rsp != thread.stack_pointer + popped_bytes {
+    if thread.call == 0 || registers.stack_pointer() != thread.stack_pointer + popped_bytes {
         return 0;
     }
     let tgid = (thread_id >> 32) as u32;
-    if let Err(counter) = try_leave(registers.rax, thread, thread_id as u32, tgid) {
+    if let Err(counter) = try_leave(registers.result(), thread, thread_id as u32, tgid) {
         count::bump(tgid, counter);
     }
     thread.call = 0;

@@ -1,8 +1,9 @@
 //! Owns what a call of an allocator asks for, as its arguments tell.
 //! Must not know what comes of it.
 
-use aya_ebpf::bindings::pt_regs;
 use leaktrace_common::cookie::{Cookie, NO_ARGUMENT, Shape};
+
+use crate::registers::UserRegisters;
 
 /// A call of an allocator, as its arguments tell.
 pub(super) struct Request {
@@ -25,17 +26,13 @@ pub(super) fn is_resize(shape: u8, pointer: u64) -> bool {
 }
 
 #[inline(always)]
-pub(super) fn request(registers: &pt_regs, cookie: Cookie) -> Request {
+pub(super) fn request(registers: &UserRegisters, cookie: Cookie) -> Request {
     // Each is loaded for itself: the verifier refuses a load from an offset that is computed, which
     // the compiler would make of a choice between loads.
     // SAFETY: a reference to a register within the program's own context.
     let load = |register: &u64| unsafe { core::ptr::read_volatile(register) };
-    let (first, second, third, fourth) = (
-        load(&registers.rdi),
-        load(&registers.rsi),
-        load(&registers.rdx),
-        load(&registers.rcx),
-    );
+    let [first, second, third, fourth] = registers.arguments();
+    let (first, second, third, fourth) = (load(first), load(second), load(third), load(fourth));
     let argument = |number: u8| match number {
         0 => first,
         1 => second,

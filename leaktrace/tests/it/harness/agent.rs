@@ -108,9 +108,9 @@ impl Agent {
         (agent, talk)
     }
 
-    /// Waits for a line on stderr.
+    /// Waits for a line on stderr, as long as the agent may take to be ready.
     pub fn await_stderr(&mut self, prefix: &str) -> String {
-        self.stderr.as_mut().expect("it runs").find(prefix)
+        self.await_stderr_within(prefix, super::READINESS)
     }
 
     /// Waits for a line on stderr for so long.

@@ -15,3 +15,7 @@ use std::time::Duration;
 /// How long anything may take that is waited for: far beyond what a slow machine needs, so that
 /// only what hangs meets it.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How long the agent may take until its probes are in place. Before that it reads the symbols of every library that
+/// the host maps, which a cold and shared disk gives slowly.
+pub const READINESS: Duration = Duration::from_secs(240);
