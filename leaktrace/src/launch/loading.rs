@@ -9,17 +9,14 @@
 //! debug registers outlives a tracer that is killed, and then kills the
 //! program; the mode of stopping at system calls ends with the tracer.
 
+mod processor;
+
 use std::{fs, ops::Range};
 
 use nix::{libc, unistd::Pid};
 
+use self::processor::ARCH_64_BIT;
 use crate::host::maps::{Mapping, read_maps};
-
-/// `AUDIT_ARCH_X86_64`, which the libc crate lacks.
-const ARCH_64_BIT: u32 = 0xc000_003e;
-
-/// `ARCH_SET_FS`, which the libc crate lacks.
-const SET_THREAD_POINTER: u64 = 0x1002;
 
 /// Stops after which no more are asked for: some hundred libraries.
 const STOPS_MAX: u32 = 10_000;
@@ -169,31 +166,26 @@ impl Purpose {
             }
             // Older linkers close the gap between a library's code and data like that.
             libc::SYS_mprotect if protection == 0 => Self::Map,
-            // Whether the processor has shadow stacks.
-            libc::SYS_arch_prctl if first != SET_THREAD_POINTER => Self::Map,
+            number if processor::only_maps(number, first) => Self::Map,
+            number if processor::readies(number) => Self::Link,
             libc::SYS_mmap
             | libc::SYS_munmap
             | libc::SYS_brk
-            | libc::SYS_open
             | libc::SYS_openat
             | libc::SYS_close
             | libc::SYS_read
             | libc::SYS_pread64
             | libc::SYS_lseek
             | libc::SYS_fcntl
-            | libc::SYS_stat
             | libc::SYS_fstat
             | libc::SYS_newfstatat
             | libc::SYS_statx
-            | libc::SYS_access
             | libc::SYS_faccessat
             | libc::SYS_faccessat2
-            | libc::SYS_readlink
             | libc::SYS_readlinkat
             | libc::SYS_getcwd
             | libc::SYS_uname => Self::Map,
             libc::SYS_mprotect
-            | libc::SYS_arch_prctl
             | libc::SYS_set_tid_address
             | libc::SYS_set_robust_list
             | libc::SYS_rseq

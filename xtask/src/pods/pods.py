@@ -27,6 +27,8 @@ api, services = grpc.protos_and_services("cri.proto")
 
 NODE = "node-7"
 PORT = 9664
+# Where the agent's pod listens: on the node's network, unless told otherwise.
+ADDRESS = "127.0.0.1"
 TOKEN = "0123456789abcdef0123456789abcdef"
 PAUSE = "localhost/pause:1"
 CONFIG = """version = 2
@@ -38,6 +40,7 @@ state = "{lab}/run"
   sandbox_image = "%s"
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
     conf_dir = "{lab}/cni"
 """ % PAUSE
 
@@ -56,14 +59,19 @@ def eventually(what, ask, seconds=60):
     raise SystemExit(f"pods: {what} did not happen within {seconds} s")
 
 
+def write(path, text):
+    """Makes a file."""
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 class Runtime:
     """containerd with a root, state and socket of its own."""
 
     def __init__(self, lab, log):
         self.lab = lab
         config = os.path.join(lab, "config.toml")
-        with open(config, "w", encoding="utf-8") as file:
-            file.write(CONFIG.format(lab=lab))
+        write(config, CONFIG.format(lab=lab))
         self.process = subprocess.Popen(["containerd", "-c", config], stdout=log, stderr=log)
         self.socket = os.path.join(lab, "cri.sock")
         self.run = services.RuntimeServiceStub(grpc.insecure_channel("unix://" + self.socket))
@@ -171,27 +179,31 @@ def provide(lab, volume, config):
             subprocess.run(["mount", "-t", "tracefs", "tracefs", path], check=True)
     elif "configMap" in volume:
         for item in volume["configMap"]["items"]:
-            with open(os.path.join(path, item["path"]), "w", encoding="utf-8") as file:
-                file.write(config[item["key"]])
+            write(os.path.join(path, item["path"]), config[item["key"]])
     elif "secret" in volume:
         token = os.path.join(path, "token")
-        with open(token, "w", encoding="utf-8") as file:
-            file.write(TOKEN)
+        write(token, TOKEN)
         os.chmod(token, volume["secret"]["defaultMode"])
     return path
 
 
-def agent(lab, manifest, image, seccomp, targets):
-    """The DaemonSet's container, with all that its manifest says, and its targets."""
+def parts(manifest):
+    """The DaemonSet's pod, and its settings."""
     kinds = {}
     for document in yaml.safe_load_all(open(manifest, encoding="utf-8")):
         kinds[document["kind"]] = document
-    pod = kinds["DaemonSet"]["spec"]["template"]["spec"]
+    return kinds["DaemonSet"]["spec"]["template"], kinds["ConfigMap"]["data"]
+
+
+def agent(lab, manifest, image, seccomp, targets):
+    """The DaemonSet's container, with all that its manifest says, and its targets."""
+    template, config = parts(manifest)
+    pod = template["spec"]
     # A run here is short, and whatever else runs on this machine must not have the probes taken out.
     changed = {"LEAKTRACE_INTERVAL": "5s"}
     if targets:
         changed["LEAKTRACE_MAX_OVERHEAD"] = "100%"
-    config = {**kinds["ConfigMap"]["data"], **changed}
+    config = {**config, **changed}
     container = pod["containers"][0]
     environment = {key: value for key, value in config.items() if key.isupper()}
     for entry in container["env"]:
@@ -225,7 +237,7 @@ def agent(lab, manifest, image, seccomp, targets):
 
 def ask(path, token=None):
     """The status and text of an answer of the agent."""
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}{path}")
+    request = urllib.request.Request(f"http://{ADDRESS}:{PORT}{path}")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
@@ -313,16 +325,22 @@ def main():
     sys.exit(1 if failures else 0)
 
 
-def run(runtime, work, files, scope, seconds, leakers):
-    """Starts everything, waits, and tells what is not as it should be."""
-    manifest, image, seccomp = files
+def load_all(runtime, image, leakers):
+    """Brings the agent's image, and makes and brings those of programs; gives their names."""
     runtime.load(image)
-    started, sandboxes = {}, {}
     for word in leakers:
         name, *files = word.split(",")
         archive = os.path.join(runtime.lab, name + ".tar")
         images.pack(f"localhost/{name}:1", dict(file.split("=") for file in files), archive)
         runtime.load(archive)
+        yield name
+
+
+def run(runtime, work, files, scope, seconds, leakers):
+    """Starts everything, waits, and tells what is not as it should be."""
+    manifest, image, seccomp = files
+    started, sandboxes = {}, {}
+    for name in load_all(runtime, image, leakers):
         if name == "pause":
             continue
         pod = f"cart-{name}"
