@@ -106,6 +106,15 @@ pub fn newest() -> Result<PathBuf> {
     Ok(home(&cache::dir()?, version).join("go/bin/go"))
 }
 
+/// The command of an older Go, for programs that were written for it.
+///
+/// # Errors
+/// As `ensure`.
+pub fn oldest() -> Result<PathBuf> {
+    ensure()?;
+    Ok(home(&cache::dir()?, VERSIONS[0]).join("go/bin/go"))
+}
+
 /// Kubernetes' command.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod apt;
 mod bench;
 mod cache;
 mod corpus;
@@ -10,6 +11,7 @@ mod demo;
 mod fuzz;
 mod golang;
 mod image;
+mod kubelet;
 mod linker;
 mod manifests;
 mod packages;
@@ -116,6 +118,12 @@ enum Command {
     },
     /// Run the image as the `DaemonSet`'s pod on containerd, beside pods that leak, and judge what it tells.
     Pods {
+        /// How long each of three runs lasts.
+        #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(120..=3600))]
+        seconds: u32,
+    },
+    /// The same below a real kubelet, which is built from Debian's source once (some ten minutes).
+    Kubelet {
         /// How long each of two runs lasts.
         #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(120..=3600))]
         seconds: u32,
@@ -189,6 +197,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Manifests => manifests::check()?,
         Command::Pipelines { nodes } => pipelines::run(nodes)?,
         Command::Pods { seconds } => pods::run(&Tools::ensure()?, seconds)?,
+        Command::Kubelet { seconds } => kubelet::run(&Tools::ensure()?, seconds)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }

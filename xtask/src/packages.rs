@@ -6,8 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::vm::kernels;
-use crate::{agent, cache, golang, python, toolchain};
+use crate::{agent, apt, cache, golang, python, toolchain};
 
 /// A program that tests start, or another file that they need, and Debian's package with it.
 struct TestProgram {
@@ -182,7 +181,7 @@ fn apt_with_backports(install: &[&str]) -> Result<()> {
         .map(|name| format!("{name}-backports"))
         .context("/etc/os-release names no suite: install by hand what is missing")?;
     let list = cache::dir()?.join("backports.list");
-    fs::write(&list, format!("deb {} {suite} main\n", kernels::mirror()?))
+    fs::write(&list, format!("deb {} {suite} main\n", apt::mirror()?))
         .with_context(|| format!("failed to write {}", list.display()))?;
     let source = format!("Dir::Etc::SourceList={}", list.display());
     let unchecked = "Acquire::Check-Valid-Until=false";

@@ -11,7 +11,7 @@ use crate::setup::Tools;
 use crate::{agent, golang, image, manifests, packages, python, toolchain};
 
 /// The programs that this needs, and Debian's packages with them.
-const NEEDED: [(&str, &str); 4] = [
+pub const NEEDED: [(&str, &str); 4] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
@@ -26,37 +26,92 @@ const MUSL: &str = "/usr/lib/x86_64-linux-musl/libc.so";
 /// # Errors
 /// Fails, with the remedy, where a program is missing, and where a line does not name its pod.
 pub fn run(tools: &Tools, seconds: u32) -> Result<()> {
-    for (program, package) in NEEDED {
+    check(&NEEDED)?;
+    let scratch = toolchain::target_dir().join("pods");
+    let files = Files::make(tools, &scratch)?;
+    // As it is applied, also where the agent may do least, and `trace` with the pods as targets.
+    for (overlay, scope) in RUNS {
+        eprintln!("xtask: running the pod of deploy/kustomize/{overlay} ({scope}) for {seconds} s");
+        let work = scratch.join(format!("{overlay}-{scope}"));
+        let mut pods = files.command("pods.py", &[], &work, overlay)?;
+        pods.args([scope, &seconds.to_string()])
+            .args(&files.leakers);
+        agent::run(&mut pods).with_context(|| format!("the run failed: see {}", work.display()))?;
+    }
+    Ok(())
+}
+
+/// Which overlays run, and what the agent does there: `watch` the host, or `trace` the pods.
+const RUNS: [(&str, &str); 3] = [
+    ("base", "host"),
+    ("own-seccomp", "host"),
+    ("own-seccomp", "pods"),
+];
+
+/// Whether the programs are there, and we may start containers.
+///
+/// # Errors
+/// Fails, with the remedy, where not.
+pub fn check(needed: &[(&str, &str)]) -> Result<()> {
+    for (program, package) in needed {
         if !packages::is_installed(program) {
             bail!("no {program}: install it (Debian: apt-get install {package})");
         }
     }
     if !agent::is_root() {
-        bail!("containers need root: run `cargo xtask pods` as root");
-    }
-    let image = image::run(tools)?;
-    let profile = toolchain::workspace_dir().join("deploy/seccomp/leaktrace.json");
-    let scratch = toolchain::target_dir().join("pods");
-    let leakers = leakers(&scratch)?;
-    // As it is applied, and where the agent may do least: `trace` with the pods as targets.
-    for (overlay, scope) in [("base", "host"), ("own-seccomp", "pods")] {
-        eprintln!("xtask: running the pod of deploy/kustomize/{overlay} for {seconds} s");
-        let manifest = manifests::render(overlay)?;
-        let mut pods = python::command(&python::PODS, Path::new("xtask/src/pods"))?;
-        pods.arg("xtask/src/pods/pods.py")
-            .arg(scratch.join(overlay))
-            .args([&manifest, &image, &profile])
-            .args([scope, &seconds.to_string()])
-            .args(&leakers);
-        agent::run(&mut pods)
-            .with_context(|| format!("the run failed: see {}", scratch.join(overlay).display()))?;
+        bail!("containers need root: run this as root");
     }
     Ok(())
 }
 
+/// What a run of pods is made of.
+pub struct Files {
+    image: PathBuf,
+    /// The agent's own seccomp profile.
+    profile: PathBuf,
+    /// As `leakers` has them.
+    pub leakers: Vec<String>,
+}
+
+impl Files {
+    /// Builds the image and the programs that leak.
+    ///
+    /// # Errors
+    /// Fails where one of them does not build.
+    pub fn make(tools: &Tools, scratch: &Path) -> Result<Self> {
+        Ok(Self {
+            image: image::run(tools)?,
+            profile: toolchain::workspace_dir().join("deploy/seccomp/leaktrace.json"),
+            leakers: leakers(scratch)?,
+        })
+    }
+
+    /// One of the scripts, with its first arguments up to the profile.
+    ///
+    /// # Errors
+    /// Fails where Python's packages are missing, or the manifests cannot be rendered.
+    pub fn command(
+        &self,
+        script: &str,
+        first: &[&Path],
+        work: &Path,
+        overlay: &str,
+    ) -> Result<Command> {
+        let home = Path::new("xtask/src/pods");
+        let manifest = manifests::render(overlay)?;
+        let mut command = python::command(&python::PODS, home)?;
+        command.arg(home.join(script)).args(first).arg(work).args([
+            &manifest,
+            &self.image,
+            &self.profile,
+        ]);
+        Ok(command)
+    }
+}
+
 /// Where `run` leaves what the runtime wrote of the agent's standard output.
 pub fn log() -> PathBuf {
-    toolchain::target_dir().join("pods/base/agent.log")
+    toolchain::target_dir().join("pods/base-host/agent.log")
 }
 
 /// Programs on glibc, on musl and of Go, each as `NAME,FILE_IN_IMAGE=FILE…`, and the one that holds pods open.

@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
+use crate::apt::Apt;
 use crate::{agent, cache, toolchain};
 
 /// A kernel of the matrix.
@@ -118,42 +119,10 @@ fn image_in(home: &Path) -> Option<PathBuf> {
 
 /// Asks apt with a configuration of its own: the machine's stays as it is.
 fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
-    let mirror = mirror()?;
-    let apt_root = staging.join("apt");
-    for dir in ["lists/partial", "archives/partial"] {
-        fs::create_dir_all(apt_root.join(dir)).context("failed to create a root for apt")?;
-    }
-    let root = apt_root.display();
-    let write = |name: &str, text: String| {
-        fs::write(apt_root.join(name), text).with_context(|| format!("failed to write {name}"))
-    };
-    write("status", String::new())?;
-    write(
-        "sources.list",
-        format!("deb {mirror} {} main\n", kernel.suite),
-    )?;
-    write(
-        "apt.conf",
-        format!(
-            "Dir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
-             Dir::Cache \"{root}\";\nDir::Etc::SourceList \"{root}/sources.list\";\n\
-             Dir::Etc::SourceParts \"/dev/null\";\nAcquire::Languages \"none\";\n\
-             APT::Sandbox::User \"root\";\nAcquire::Retries \"3\";\n\
-             Acquire::Check-Valid-Until \"{}\";\n",
-            // A mirror may lag behind what changes every day. Signatures are checked all the same.
-            kernel.suite != "sid"
-        ),
-    )?;
-    let apt = |program: &str| {
-        let mut apt = Command::new(program);
-        apt.env("APT_CONFIG", apt_root.join("apt.conf"))
-            .current_dir(staging);
-        toolchain::scrub(&mut apt);
-        apt
-    };
-    agent::run(apt("apt-get").args(["update", "-qq"]))?;
+    let apt = Apt::of("deb", kernel.suite, staging)?;
     let depends_on = |package: &str, prefix: &str| -> Result<Option<String>> {
-        let depends = toolchain::stdout_of(apt("apt-cache").args(["depends", package]))?;
+        let mut ask = apt.command("apt-cache");
+        let depends = toolchain::stdout_of(ask.args(["depends", package]))?;
         let mut names = depends
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "));
@@ -165,7 +134,7 @@ fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
         .with_context(|| format!("{NEWEST} depends on no image"))?;
     // Later suites have the image itself in a package of its own.
     let package = depends_on(&package, "linux-binary-")?.unwrap_or(package);
-    agent::run(apt("apt-get").args(["download", "-qq", &package]))?;
+    agent::run(apt.command("apt-get").args(["download", "-qq", &package]))?;
     let debs = fs::read_dir(staging).context("failed to list what apt brought")?;
     let mut debs = debs.flatten().map(|entry| entry.path());
     let deb = debs
@@ -173,21 +142,5 @@ fn download(kernel: &Kernel, staging: &Path) -> Result<()> {
         .context("apt brought no package")?;
     agent::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(staging))?;
     fs::remove_file(&deb).context("failed to remove the unpacked package")?;
-    fs::remove_dir_all(&apt_root).context("failed to remove apt's root")
-}
-
-/// The mirror that this machine's apt uses for Debian itself.
-pub fn mirror() -> Result<String> {
-    let format = "$(SITE) $(URI) $(ORIGIN)";
-    let targets =
-        toolchain::stdout_of(Command::new("apt-get").args(["indextargets", "--format", format]))?;
-    let found = targets.lines().find_map(|line| {
-        let (site, rest) = line.split_once(' ')?;
-        (rest.ends_with(" Debian") && rest.contains("/dists/") && site.ends_with("/debian"))
-            .then(|| site.to_owned())
-    });
-    let Some(site) = found else {
-        bail!("apt knows no mirror of Debian: run apt-get update on a Debian machine");
-    };
-    Ok(site)
+    apt.remove()
 }
