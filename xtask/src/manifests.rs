@@ -152,9 +152,13 @@ fn check_rules() -> Result<()> {
     Ok(())
 }
 
-/// The dashboard is JSON, and asks for nothing but metrics that the agent has.
+/// The dashboard is one by Grafana's schema, and asks for nothing but metrics that the agent has.
 fn check_dashboard() -> Result<()> {
-    let dashboard = read_json(&deployed().join("pipelines/grafana-dashboard.json"))?;
+    let path = deployed().join("pipelines/grafana-dashboard.json");
+    let mut validate = python::command(&python::CHECKS, Path::new("xtask"))?;
+    validate.arg("xtask/src/manifests/dashboard.py").arg(&path);
+    agent::run(&mut validate).context("the dashboard is not one of Grafana's")?;
+    let dashboard = read_json(&path)?;
     let families = toolchain::workspace_dir().join("leaktrace/src/report");
     let known = ["metrics.rs", "metrics/families.rs"]
         .map(|name| fs::read_to_string(families.join(name)).unwrap_or_default())

@@ -11,11 +11,12 @@ use crate::setup::Tools;
 use crate::{agent, golang, image, manifests, packages, python, toolchain};
 
 /// The programs that this needs, and Debian's packages with them.
-pub const NEEDED: [(&str, &str); 4] = [
+pub const NEEDED: [(&str, &str); 5] = [
     ("containerd", "containerd"),
     ("ctr", "containerd"),
     ("runc", "runc"),
     ("musl-gcc", "musl-tools"),
+    ("prometheus", "prometheus"),
 ];
 
 /// musl's C library, which is also its loader.

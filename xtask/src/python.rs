@@ -19,8 +19,12 @@ pub struct Set {
 /// What checks manifests, in every run of the tests.
 pub const CHECKS: Set = Set {
     name: "checks",
-    edition: 1,
-    packages: &["kubernetes-validate==1.37.0", "PyYAML==6.0.4"],
+    edition: 2,
+    packages: &[
+        "kubernetes-validate==1.37.0",
+        "PyYAML==6.0.4",
+        "grafana-foundation-sdk==1769699998!10.1.0",
+    ],
 };
 
 /// What asks container runtimes, for `cargo xtask pods`.

@@ -188,7 +188,7 @@ def run(kubelet, runtime, work, files, seconds, leakers):
         gone = names[0]
         kubelet.delete(f"cart-{gone}")
         time.sleep(seconds / 2)
-        failures += pods.served()
+        failures += pods.served(work)
         state = kubelet.pods()["leaktrace"]["status"]["containerStatuses"][0]
         if state["restartCount"]:
             failures.append(f"the agent was restarted: {state}")

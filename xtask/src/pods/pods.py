@@ -20,6 +20,7 @@ import grpc
 import yaml
 
 import images
+import prometheus
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -357,7 +358,7 @@ def run(runtime, work, files, scope, seconds, leakers):
         gone = list(started)[0]
         runtime.remove(sandboxes[gone])
         time.sleep(seconds / 2)
-        failures += served()
+        failures += served(work)
     finally:
         shutil.copy(log, kept)
     wrong, reports = judge(log, started, gone)
@@ -373,12 +374,13 @@ def probes(began):
     return [] if ask("/metrics")[0] == 401 else ["/metrics is told without a token"]
 
 
-def served():
-    """Whether the figures carry the pods' names."""
+def served(work):
+    """Whether the figures carry the pods' names, and whether Prometheus can do with them what is asked of it."""
     status, metrics = ask("/metrics", TOKEN)
     named = [line for line in metrics.splitlines() if 'namespace="shop"' in line]
     print(f"/metrics: {status}, {len(named)} series of namespace shop")
-    return [] if status == 200 and named else ["/metrics does not name the pods"]
+    wrong = [] if status == 200 and named else ["/metrics does not name the pods"]
+    return wrong + prometheus.judge(work, f"{ADDRESS}:{PORT}", TOKEN, eventually)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ fn text(profile: &Profile, index: i64) -> &str {
     &profile.string_table[usize::try_from(index).unwrap()]
 }
 
-/// What pprof's own `CheckValid` asks of a profile.
+/// Ids are 1, 2, 3, and so on.
+fn assert_sequence(ids: impl Iterator<Item = u64>) {
+    for (at, id) in ids.enumerate() {
+        assert_eq!(id, at as u64 + 1);
+    }
+}
+
+/// What pprof's own `CheckValid` asks of a profile, and what Parca does
+/// (<https://github.com/parca-dev/parca/blob/v0.24.0/pkg/normalizer/validate.go>).
 fn assert_valid(profile: &Profile) {
     assert_eq!(profile.string_table[0], "");
     let strings = profile.string_table.len() as i64;
@@ -25,7 +33,9 @@ fn assert_valid(profile: &Profile) {
     let functions: BTreeSet<u64> = profile.function.iter().map(|it| it.id).collect();
     assert_eq!(locations.len(), profile.location.len());
     assert_eq!(functions.len(), profile.function.len());
-    assert!(!locations.contains(&0) && !functions.contains(&0));
+    assert_sequence(profile.location.iter().map(|it| it.id));
+    assert_sequence(profile.function.iter().map(|it| it.id));
+    assert_sequence(profile.mapping.iter().map(|it| it.id));
     for sample in &profile.sample {
         assert_eq!(sample.value.len(), profile.sample_type.len());
         assert!(!sample.location_id.is_empty());
