@@ -2,6 +2,7 @@
 //! Must not do any of it.
 #![forbid(unsafe_code)]
 
+mod aarch64;
 mod agent;
 mod apt;
 mod bench;
@@ -128,6 +129,8 @@ enum Command {
         #[arg(long, default_value_t = 150, value_parser = clap::value_parser!(u32).range(120..=3600))]
         seconds: u32,
     },
+    /// Compile agent and probes for aarch64, where nothing has been run yet.
+    Aarch64,
     /// Run the agent on other kernels, emulated by QEMU: all of them, or those named.
     Vm {
         /// Which ones.
@@ -198,6 +201,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Pipelines { nodes } => pipelines::run(nodes)?,
         Command::Pods { seconds } => pods::run(&Tools::ensure()?, seconds)?,
         Command::Kubelet { seconds } => kubelet::run(&Tools::ensure()?, seconds)?,
+        Command::Aarch64 => aarch64::check(&Tools::ensure()?)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }

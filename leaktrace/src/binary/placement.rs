@@ -18,6 +18,7 @@
 //! accepted only through one fixed slot (a tail call through the GOT): any other may be a jump
 //! table whose targets are unknown, and then the entry is kept.
 
+mod aarch64;
 mod cost;
 
 use std::fmt::Write as _;
@@ -134,6 +135,9 @@ struct BodyFacts {
 /// An emulated instruction is preferred to a 5-byte nop: it costs 0.2 µs more on 6.18 and later,
 /// but 0.6 µs less (bare metal) on everything older.
 pub fn choose(function: FunctionCode<'_>, need: Need) -> Placement {
+    if cfg!(target_arch = "aarch64") {
+        return aarch64::choose(function);
+    }
     let Some(entry) = steps(function)
         .next()
         .filter(|step| !step.instruction.is_invalid())
