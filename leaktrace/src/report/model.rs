@@ -28,7 +28,7 @@ pub use self::k8s::K8s;
 pub struct Host {
     /// The node name, as `uname -n` tells.
     pub name: String,
-    /// The machine id (`/etc/machine-id`), empty where there is none.
+    /// The machine id (`/etc/machine-id`), else the name of the node in Kubernetes; empty where there is neither.
     pub id: String,
 }
 
