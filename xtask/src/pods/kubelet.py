@@ -111,8 +111,8 @@ class Kubelet:
         self.process.wait()
         for name, value in self.before.items():
             pods.write("/proc/sys/" + name, value)
-        for mounted in glob.glob(os.path.join(self.lab, "kubelet/pods/*/volumes/kubernetes.io~empty-dir/*")):
-            subprocess.run(["umount", mounted], check=False, stderr=subprocess.DEVNULL)
+        # Its root is a mount of its own, with volumes in memory below.
+        subprocess.run(["umount", "--recursive", os.path.join(self.lab, "kubelet")], check=False)
 
 
 def read_setting(name):
