@@ -73,6 +73,7 @@ class Kubelet:
             "--container-runtime=remote",
             f"--container-runtime-endpoint=unix://{socket}",
             f"--root-dir={lab}/kubelet",
+            f"--seccomp-profile-root={lab}/kubelet/seccomp",
             f"--cert-dir={lab}/pki",
             f"--hostname-override={pods.NODE}",
             f"--pod-infra-container-image={pods.PAUSE}",
