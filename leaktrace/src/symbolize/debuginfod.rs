@@ -1,8 +1,8 @@
 //! Owns fetching separate debug info by build id, from servers that the user named (`DEBUGINFOD_URLS`).
 //! Must not know modules, symbols or what the file is for.
 //!
-//! Off unless that variable is set. What was fetched is kept where other tools that speak to such servers keep it. A
-//! report waits for what it needs, so all of it is bounded: each request, each file, and the run as a whole.
+//! Off unless that variable is set. What was fetched is kept where other tools that speak to such servers keep it. All
+//! of it is bounded: each request, each file, and the run as a whole.
 //! <https://sourceware.org/elfutils/Debuginfod.html>
 
 use std::{
@@ -19,10 +19,10 @@ use rustc_hash::FxHashSet;
 use ureq::Agent;
 
 /// One request, from the first byte to the last.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(20);
+const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// All requests of a run together, beyond which no more is asked.
-const TOTAL_PATIENCE: Duration = Duration::from_secs(90);
+const TOTAL_PATIENCE: Duration = Duration::from_secs(600);
 
 /// Larger files are not taken. Of most programs it is a few megabytes.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -72,6 +72,11 @@ impl Debuginfod {
             spent: Duration::ZERO,
             unknown: FxHashSet::default(),
         }
+    }
+
+    /// Whether nobody was named.
+    pub(super) fn is_empty(&self) -> bool {
+        self.servers.is_empty()
     }
 
     /// The debug info of a build, in lower-case hex; `what` is its name for people.

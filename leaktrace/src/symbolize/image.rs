@@ -18,7 +18,7 @@ use object::{
     pod,
 };
 
-use super::debuginfod::Debuginfod;
+use super::fetcher::Fetcher;
 use crate::{
     modules::{
         Module,
@@ -87,7 +87,7 @@ impl Image {
     /// file can, would lead it to any path: a pipe that never answers, say. So a
     /// file that others than root can write is not given to it: it gets a
     /// copy of the tables that hold names, and nothing else.
-    pub(super) fn prepare(module: &Module, servers: &mut Debuginfod) -> io::Result<Self> {
+    pub(super) fn prepare(module: &Module, servers: &mut Fetcher) -> io::Result<Self> {
         let Some(file) = &module.file else {
             return Err(invalid("no file"));
         };

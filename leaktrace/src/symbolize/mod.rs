@@ -3,6 +3,7 @@
 
 mod debuginfod;
 mod demangle;
+mod fetcher;
 pub mod go;
 mod image;
 pub mod own;
@@ -17,7 +18,11 @@ use std::{
 use anyhow::Context as _;
 use tokio::sync::oneshot;
 
-use self::{debuginfod::Debuginfod, worker::Worker};
+use self::{
+    debuginfod::Debuginfod,
+    fetcher::{Fetcher, PATIENCE},
+    worker::Worker,
+};
 use crate::{modules::Module, report::model::Frame};
 
 /// Parsers recurse over what a file holds; a deep stack of untouched pages is
@@ -69,7 +74,8 @@ impl Symbolizer {
             .name("symbolizer".to_owned())
             .stack_size(STACK_BYTES)
             .spawn(move || {
-                let mut worker = Worker::new(Debuginfod::from_env());
+                let servers = Fetcher::new(Debuginfod::from_env(), PATIENCE);
+                let mut worker = Worker::new(servers);
                 for job in queue {
                     // Who asked may have given up: then nobody needs the answer.
                     if !job.answer.is_closed() {

@@ -72,7 +72,7 @@ impl Running {
             .spawn()
             .expect("the program starts");
         let running = Self(child);
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(5);
         while running.mapping_of("/program").is_none() {
             assert!(Instant::now() < deadline, "the program maps itself");
             std::thread::yield_now();
@@ -214,7 +214,7 @@ fn libc_is_named() {
             .spawn()
             .expect("sleep starts"),
     );
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(5);
     while child.mapping_of("/libc.so.6").is_none() && Instant::now() < deadline {
         std::thread::yield_now();
     }
@@ -474,6 +474,13 @@ fn a_hidden_symbol_table_is_used() {
 
 /// Gives a file to whoever asks first, over HTTP, and tells the address.
 fn serve_once(bytes: Vec<u8>) -> String {
+    let (allow, allowed) = mpsc::channel();
+    allow.send(()).expect("it is kept");
+    serve_when(bytes, allowed)
+}
+
+/// The same, once that is allowed.
+fn serve_when(bytes: Vec<u8>, allowed: mpsc::Receiver<()>) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
@@ -483,6 +490,7 @@ fn serve_once(bytes: Vec<u8>) -> String {
             .next()
             .is_some_and(|it| !it.expect("a line").is_empty())
         {}
+        allowed.recv().expect("it is allowed");
         let head = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             bytes.len()
@@ -516,7 +524,8 @@ fn debuginfod_names_stripped_programs() {
     };
     let other = read(&other.to_string_lossy());
     let named = |answer: Vec<u8>| {
-        let mut worker = Worker::new(Debuginfod::new(&serve_once(answer), None));
+        let servers = Debuginfod::new(&serve_once(answer), None);
+        let mut worker = Worker::new(Fetcher::new(servers, Duration::from_secs(60)));
         // Code lies at its own address in a file that gcc makes.
         let request = Request {
             module: module_of("debuginfod-module", &stripped, 0o600),
@@ -530,6 +539,45 @@ fn debuginfod_names_stripped_programs() {
     assert_eq!(frames[0].line, Some(2));
     let frames = named(other);
     assert_eq!(functions(&frames), [format!("file!sub_{file_offset:x}")]);
+}
+
+/// What a server takes its time for is named by file and offset, and has its name once the answer is there.
+#[test]
+fn a_slow_server_delays_no_name() {
+    let scratch = Scratch::new("debuginfod-slow");
+    let text = "#include <stdio.h>\nstatic void __attribute__((noinline)) hidden(void) { puts(\"\"); }\n\
+                int main(void) { hidden(); return 0; }\n";
+    let flags = ["-g", "-O1", "-Wl,--build-id=sha1"];
+    let Some(path) = scratch.compile("gcc", &flags, text) else {
+        return;
+    };
+    let file_offset = svma_of(&path, "hidden");
+    let path = path.to_string_lossy().into_owned();
+    let debug_path = format!("{path}.debug");
+    run("objcopy", &["--only-keep-debug", &path, &debug_path]);
+    run("strip", &[&path]);
+    let (allow, allowed) = mpsc::channel();
+    let debug = fs::read(&debug_path).expect("the file is there");
+    let servers = Debuginfod::new(&serve_when(debug, allowed), None);
+    let mut worker = Worker::new(Fetcher::new(servers, Duration::from_millis(50)));
+    let request = Request {
+        module: module_of("debuginfod-slow", &fs::read(&path).unwrap(), 0o600),
+        file_offset,
+        is_return_address: false,
+    };
+    let nameless = [format!("file!sub_{file_offset:x}")];
+    let mut name = || -> Vec<String> {
+        let frames = worker.symbolize(std::slice::from_ref(&request)).remove(0);
+        functions(&frames).into_iter().map(str::to_owned).collect()
+    };
+    // It has not answered, and will not before this has been said twice.
+    assert_eq!(name(), nameless);
+    assert_eq!(name(), nameless);
+    allow.send(()).expect("it waits");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while name() != ["hidden"] {
+        assert!(Instant::now() < deadline, "{:?}", name());
+    }
 }
 
 /// The kernel's own code in a process has names, and a table to unwind it by.

@@ -14,8 +14,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Request, bare,
-    debuginfod::Debuginfod,
     demangle::{demangle, printable},
+    fetcher::Fetcher,
     go,
     image::Image,
     perf_map::PerfMap,
@@ -81,12 +81,12 @@ pub(super) struct Worker {
     broken: FxHashSet<ModuleId>,
     /// Names of generated code.
     perf_maps: FxHashMap<ModuleId, PerfMap>,
-    servers: Debuginfod,
+    servers: Fetcher,
 }
 
 impl Worker {
     /// One that asks these servers for debug info that the host does not have.
-    pub(super) fn new(servers: Debuginfod) -> Self {
+    pub(super) fn new(servers: Fetcher) -> Self {
         Self {
             symbolizer: new_symbolizer(),
             modules: FxHashMap::default(),
@@ -116,6 +116,12 @@ fn new_symbolizer() -> Symbolizer {
 impl Worker {
     /// Answers requests in order.
     pub(super) fn symbolize(&mut self, requests: &[Request]) -> Vec<Vec<Frame>> {
+        if self.servers.begin() {
+            // What was named without it is named anew.
+            self.forget();
+            self.answers = FxHashMap::default();
+            self.answers_bytes = 0;
+        }
         requests
             .iter()
             .map(|request| self.symbolize_one(request))

@@ -6,7 +6,7 @@ use std::{fs::File, os::unix::fs::MetadataExt as _, sync::Arc};
 use super::{DEBUG_SECTIONS, Source, copy, wanted_sections};
 use crate::{
     modules::{Module, elf::Headers},
-    symbolize::debuginfod::Debuginfod,
+    symbolize::fetcher::Fetcher,
 };
 
 /// Where distributions put separate debug info.
@@ -17,7 +17,7 @@ pub(super) fn find(
     headers: &Headers,
     module: &Module,
     file: &File,
-    servers: &mut Debuginfod,
+    servers: &mut Fetcher,
 ) -> Option<Source> {
     let of_process = || foreign_debug_file(headers, module.debug_file.as_ref()?);
     let of_servers = || {
