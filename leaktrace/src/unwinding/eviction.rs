@@ -40,22 +40,28 @@ impl Unwinding {
                 break;
             };
             probes.write_code(number, &CodeSpace::EMPTY)?;
-            for file in self.files_of.remove(&number).unwrap_or_default() {
-                if let Some(State::Ready {
-                    spaces,
-                    unused_since,
-                    ..
-                }) = self.files.get_mut(&file)
-                {
-                    *spaces = spaces.saturating_sub(1);
-                    if *spaces == 0 {
-                        *unused_since = Some(Instant::now());
-                    }
-                }
-            }
+            let files = self.files_of.remove(&number).unwrap_or_default();
+            self.leaves(&files, Instant::now());
             self.cleared.push(number);
         }
         Ok(())
+    }
+
+    /// Notes that a space has pieces of files no more.
+    fn leaves(&mut self, files: &[ModuleId], now: Instant) {
+        for file in files {
+            if let Some(State::Ready {
+                spaces,
+                unused_since,
+                ..
+            }) = self.files.get_mut(file)
+            {
+                *spaces = spaces.saturating_sub(1);
+                if *spaces == 0 {
+                    *unused_since = Some(now);
+                }
+            }
+        }
     }
 
     /// Notes that a space has pieces of files.
@@ -80,18 +86,72 @@ impl Unwinding {
         }
         self.evicted = Instant::now();
         self.clear_rested(probes)?;
+        self.release_unused(Instant::now());
+        Ok(())
+    }
+
+    /// The same for the rows alone.
+    fn release_unused(&mut self, now: Instant) {
         let shards = &mut self.shards;
         self.files.retain(|_, state| match state {
             State::Ready {
                 segments,
                 unused_since: Some(since),
                 ..
-            } if since.elapsed() > UNUSED_MAX => {
+            } if now.saturating_duration_since(*since) > UNUSED_MAX => {
                 shards.release(segments);
                 false
             }
             _ => true,
         });
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{modules::Modules, unwind::Rows};
+
+    /// A file's rows stay as long as any process maps it and a minute longer, also when one comes back within; then its
+    /// room is another's.
+    #[test]
+    fn rows_are_given_back_a_minute_after_the_last_process() {
+        let mut unwinding = Unwinding::new().unwrap();
+        let rows = Rows {
+            pcs: vec![4, 8, 12],
+            rules: vec![7; 3],
+        };
+        let mut modules = Modules::default();
+        let [library, other] = ["/bin/sh", "/bin/ls"].map(|it| modules.adopt(Path::new(it)));
+        let segments = unwinding.shards.add(&rows);
+        let first = segments.clone();
+        unwinding.files.insert(library, State::ready(segments));
+        let segments = unwinding.shards.add(&rows);
+        unwinding.files.insert(other, State::ready(segments));
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        // Two processes map the library, of which one also maps the other file.
+        unwinding.uses(&[library, other]);
+        unwinding.uses(&[library]);
+        unwinding.release_unused(at(1_000));
+        assert_eq!(unwinding.files.len(), 2);
+        unwinding.leaves(&[library, other], at(1_000));
+        unwinding.release_unused(at(1_059));
+        assert_eq!(unwinding.files.len(), 2);
+        unwinding.release_unused(at(1_061));
+        assert!(unwinding.files.contains_key(&library));
+        assert!(!unwinding.files.contains_key(&other));
+        // The last one ends, and another comes before the minute is over.
+        unwinding.leaves(&[library], at(2_000));
+        unwinding.release_unused(at(2_030));
+        unwinding.uses(&[library]);
+        unwinding.release_unused(at(9_000));
+        assert!(unwinding.files.contains_key(&library));
+        unwinding.leaves(&[library], at(9_000));
+        unwinding.release_unused(at(9_061));
+        assert!(unwinding.files.is_empty());
+        assert_eq!(unwinding.shards.add(&rows), first);
     }
 }
