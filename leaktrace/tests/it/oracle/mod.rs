@@ -119,6 +119,8 @@ subjects! {
     cplusplus, "c++", 8;
     /// A release build, threads, panics; linked by lld, whose code does not begin at a page.
     rust, "cc", 8;
+    /// A release build on tokio: tasks that steal and are stolen, timers, channels, blocking tasks.
+    tokio, "cc", 4;
 }
 
 /// The functions of a stack by Go's own table, outermost last, from the first one of Go's on; inlined ones among them.

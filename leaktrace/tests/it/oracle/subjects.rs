@@ -267,6 +267,24 @@ pub fn rust_program() -> PathBuf {
     )
 }
 
+/// A server on tokio, as it is released.
+pub fn tokio() -> Subject {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads/rust/served");
+    let target = programs::scratch().join("served");
+    let cargo = PathBuf::from(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut build = Command::new(&cargo);
+    // As anybody builds it, and not as the agent is.
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        build.env_remove(name);
+    }
+    build.env("RUSTC", cargo.with_file_name("rustc"));
+    build.args(["build", "--release", "--locked", "--quiet"]);
+    build.arg("--target-dir").arg(&target);
+    let status = build.current_dir(directory).status().unwrap();
+    assert!(status.success(), "{build:?}: {status}");
+    Subject::alone(&mut Command::new(target.join("release/served")))
+}
+
 /// Go that calls C.
 pub fn cgo() -> Subject {
     let path = programs::scratch().join("crossing");
