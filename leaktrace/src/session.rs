@@ -218,11 +218,11 @@ impl Run {
                 _ = tick.tick() => {
                     self.board.beat();
                     watchdog.beat();
-                    self.tracer.drain()?;
+                    self.tracer.drain_some()?;
                 }
                 ready = self.tracer.wait() => {
                     ready.context("failed to wait for the ring")?;
-                    self.tracer.drain()?;
+                    self.tracer.drain_some()?;
                 }
             }
             if command_ended || !self.tracer.has_live_targets() {

@@ -6,9 +6,11 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::decode::{self, Event};
 
-/// Records taken in one go at the most, so that signals and reports get their turn on a host that
-/// never stops allocating.
-pub const BATCH: usize = 65_536;
+/// Records taken in one go at the most, so that whoever reads can look at the time.
+const BATCH: usize = 8_192;
+
+/// Bytes of the head that the kernel puts before each record; the whole is rounded up to as many.
+const HEAD_BYTES: usize = 8;
 
 /// The ring, ready to be waited for.
 pub struct Source {
@@ -42,18 +44,19 @@ impl Source {
         Ok(())
     }
 
-    /// Hands over what the ring holds, in order; `true` when there is more.
-    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> bool {
+    /// Hands over some of what the ring holds, in order; how many of its bytes that were, or `None` where it is empty
+    /// now.
+    pub fn drain(&mut self, mut each: impl FnMut(Event)) -> Option<usize> {
         let ring = self.ring.get_mut();
+        let mut bytes = 0;
         for _ in 0..BATCH {
-            let Some(record) = ring.next() else {
-                return false;
-            };
+            let record = ring.next()?;
+            bytes += (record.len() + HEAD_BYTES).next_multiple_of(HEAD_BYTES);
             match decode::decode(&record) {
                 Ok(event) => each(event),
                 Err(_) => self.undecoded_count += 1,
             }
         }
-        true
+        Some(bytes)
     }
 }

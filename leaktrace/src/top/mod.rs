@@ -114,12 +114,12 @@ pub async fn run(config: TopConfig) -> anyhow::Result<()> {
                 tracer.settle();
             }
             _ = tick.tick() => {
-                tracer.drain()?;
+                tracer.drain_some()?;
                 continue;
             }
             ready = tracer.wait() => {
                 ready.context("failed to wait for the ring")?;
-                tracer.drain()?;
+                tracer.drain_some()?;
                 continue;
             }
         }

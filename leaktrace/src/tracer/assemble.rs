@@ -139,7 +139,13 @@ impl Tracer {
             coverage_reason,
             allocators,
             accuracy: self.estimated(
-                accuracy(process, &member, losses.get(&tgid), now_ns),
+                accuracy(
+                    process,
+                    &member,
+                    losses.get(&tgid),
+                    now_ns,
+                    self.drain.is_behind,
+                ),
                 (summary.sample_bytes, summary.live_bytes_variance),
                 self.go.profile_rate(tgid),
             ),
@@ -311,6 +317,7 @@ fn accuracy(
     member: &Member,
     counted: Option<&Vec<(Counter, u64)>>,
     now_ns: u64,
+    is_behind: bool,
 ) -> Accuracy {
     let (mut lost, mut is_lossy) = summary::losses(counted.into_iter().flatten().copied());
     let anomalies = process.anomalies();
@@ -320,6 +327,7 @@ fn accuracy(
         ("go_spans_unsound", anomalies.spans_unsound),
         ("sites_merged", anomalies.sites_merged),
         ("attached_late", u64::from(member.is_attached_late)),
+        ("reports_cut", u64::from(is_behind)),
         ("blocks_unfollowed", anomalies.blocks_unfollowed),
         ("blocks_refused", anomalies.blocks_refused),
         (
@@ -332,7 +340,7 @@ fn accuracy(
         }
     }
     is_lossy |= anomalies.spans_unsound > 0 || anomalies.blocks_refused > 0;
-    is_lossy |= member.is_attached_late || member.unwatched_ns(now_ns) > 0;
+    is_lossy |= is_behind || member.is_attached_late || member.unwatched_ns(now_ns) > 0;
     let kind = if is_lossy {
         AccuracyKind::Lossy
     } else {

@@ -100,7 +100,7 @@ impl Tracer {
                 biased;
                 answer = &mut answer => return Ok(Some(answer)),
                 () = sleep_until(deadline) => return Ok(None),
-                () = sleep(TICK) => self.drain()?,
+                () = sleep(TICK) => self.drain_some()?,
             }
         }
     }

@@ -41,7 +41,7 @@ impl Tracer {
     pub fn calibrate(&mut self, limit: Option<f64>) -> anyhow::Result<()> {
         let Self { probes, source, .. } = self;
         let measured = calibration::measure(probes, self.policy.is_some(), |probes| {
-            while source.drain(|_| {}) {}
+            while source.drain(|_| {}).is_some() {}
             // Nobody's ledger has these blocks.
             let _ = probes.take_lost_frees();
         });
@@ -52,7 +52,7 @@ impl Tracer {
             }
             Err(error) => eprintln!("leaktrace: cannot tell what probes cost: {error:#}"),
         }
-        self.deferred_frees_seen = self.probes.deferred_frees()?;
+        self.drain.deferred_frees_seen = self.probes.deferred_frees()?;
         self.budget.limit = limit;
         Ok(())
     }

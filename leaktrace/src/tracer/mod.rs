@@ -9,6 +9,7 @@ mod attach_go;
 mod by_request;
 mod context;
 mod coverage;
+mod drain;
 mod goroutines;
 mod govern;
 mod judging;
@@ -30,12 +31,11 @@ use crate::{
     allocators::ReturnProbes,
     attachments::Attachments,
     config::Targets,
-    decode::Event,
     go_watch::GoWatch,
     host::{clock::Clock, maps::Mapping, memory},
     ledger::Ledger,
     probes::{Probes, Scope, Settings},
-    source::{BATCH, Source},
+    source::Source,
     symbolize::Symbolizer,
     unwinding::Unwinding,
 };
@@ -48,9 +48,6 @@ const TABLES_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a process that executed a new image waits for the unwind tables of what it maps.
 const IMAGE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Bytes that the smallest record takes in the ring: a free and the ring's own header of 8.
-const RECORD_BYTES_MIN: usize = size_of::<leaktrace_common::event::Free>() + 8;
 
 /// What is to be done about a process once the batch that told of it is taken in.
 enum Todo {
@@ -90,9 +87,7 @@ pub struct Tracer {
     keeping: keeping::Keeping,
     budget: govern::Budget,
     source: Source,
-    /// Batches that surely empty a ring that nobody fills meanwhile.
-    ring_batches: usize,
-    deferred_frees_seen: u64,
+    drain: drain::Drain,
     ledger: Ledger,
     courses: judging::Courses,
     context: Context,
@@ -145,8 +140,7 @@ impl Tracer {
             keeping: keeping::Keeping::default(),
             budget: govern::Budget::default(),
             source,
-            ring_batches: settings.ring_bytes as usize / RECORD_BYTES_MIN / BATCH + 1,
-            deferred_frees_seen: 0,
+            drain: drain::Drain::of(settings.ring_bytes),
             ledger: Ledger::within(our_share_of_memory()),
             courses: judging::Courses::new(settings),
             context: Context::new(mapping_watch, without),
@@ -181,42 +175,6 @@ impl Tracer {
             called = self.source.wait() => called,
             () = self.context.wait_for_mapping() => Ok(()),
         }
-    }
-
-    /// Takes in everything that waits and acts on it.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel refuses to read its maps.
-    pub fn drain(&mut self) -> anyhow::Result<()> {
-        // Frees that found no room are fetched before the ring is read to its end: then every
-        // block that they free is known when they are applied.
-        let now_ns = Clock::now_boot_ns();
-        let late_frees = self.take_late_frees()?;
-        self.drain_map_events();
-        // No more than the ring held at its beginning: on a host that allocates faster than this
-        // reads it has no end, and signals and reports want their turn.
-        for _ in 0..self.ring_batches {
-            if !self.drain_ring() {
-                break;
-            }
-            // A full ring takes a while, in which a storm would go on unnoticed.
-            self.govern(Clock::now_boot_ns())?;
-        }
-        self.drain_map_events();
-        for (tgid, address, time_ns) in late_frees {
-            self.ledger.apply_lost_free(tgid, address, time_ns);
-        }
-        self.tell_kept()?;
-        self.do_todo();
-        self.take_profiles();
-        // Every record up to then is taken in, so the mappings of that time may come about.
-        self.context.spaces.advance(now_ns);
-        self.publish_code()?;
-        self.shed_ended();
-        self.forget_strangers();
-        self.look_at_courses(now_ns);
-        self.govern(Clock::now_boot_ns())
     }
 
     /// Tells the probes what traced processes map, where that or what is known of it changed.
@@ -278,98 +236,6 @@ impl Tracer {
             .unwinding
             .settle_process(&mut self.probes, tgid, IMAGE_PATIENCE)?;
         self.publish(waited)
-    }
-
-    fn take_late_frees(&mut self) -> anyhow::Result<Vec<(u32, u64, u64)>> {
-        let deferred = self.probes.deferred_frees()?;
-        if deferred == self.deferred_frees_seen {
-            return Ok(Vec::new());
-        }
-        self.deferred_frees_seen = deferred;
-        self.probes.take_lost_frees()
-    }
-
-    /// Takes in what was mapped; where records of it were lost, everyone is looked at again.
-    fn drain_map_events(&mut self) {
-        if self.context.take_mappings() {
-            for tgid in self.tgids() {
-                self.context.snapshot(tgid);
-            }
-        }
-        let mapped = std::mem::take(&mut self.context.mapped_files);
-        let todo = |(tgid, mapping)| match mapping {
-            Some(mapping) => Todo::Mapped { tgid, mapping },
-            None => Todo::Imaged { tgid },
-        };
-        self.todo.extend(mapped.into_iter().map(todo));
-    }
-
-    fn drain_ring(&mut self) -> bool {
-        let Self {
-            source,
-            ledger,
-            context,
-            todo,
-            ended_count,
-            keeping,
-            ..
-        } = self;
-        source.drain(|event| match &event {
-            Event::Alloc(_)
-            | Event::Sample { .. }
-            | Event::GoAlloc { .. }
-            | Event::GoSweep(_)
-            | Event::GoCycle { .. }
-            | Event::Free { .. }
-            | Event::ReallocBegin { .. }
-            | Event::ReallocEnd { .. } => ledger.apply(&event),
-            Event::Stack {
-                tgid,
-                id,
-                frames,
-                end,
-                time_ns,
-            } => {
-                context.resolve(*tgid, *id, frames, *end, *time_ns);
-            }
-            Event::Oracle(record) => context.pass_on(record),
-            Event::Fork {
-                tgid,
-                child_tgid,
-                uid,
-                time_ns,
-                ..
-            } => {
-                ledger.apply(&event);
-                if ledger.key(*tgid).is_some()
-                    && let Some(key) = ledger.key(*child_tgid)
-                {
-                    keeping.forked(*child_tgid);
-                    context
-                        .roster
-                        .note(key, *child_tgid, Some(*time_ns), Some(*uid));
-                    todo.push(Todo::Forked {
-                        parent: *tgid,
-                        child: *child_tgid,
-                    });
-                }
-            }
-            Event::Exec(image) => {
-                keeping.ends(ledger, image.tgid);
-                ledger.apply(&event);
-                context.modules.forget_process(image.tgid);
-                if let Some(key) = ledger.key(image.tgid) {
-                    let born_ns = ledger.get(key).and_then(|process| process.born_ns());
-                    context.roster.note_image(key, image, born_ns);
-                }
-                todo.push(Todo::Executed { tgid: image.tgid });
-            }
-            Event::Exit(image) => {
-                ledger.apply(&event);
-                *ended_count += 1;
-                todo.push(Todo::Exited { tgid: image.tgid });
-            }
-        })
     }
 
     fn tgids(&self) -> Vec<u32> {

@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 35] = [
+const WORDINGS: [Wording; 36] = [
     wording(
         "goroutine_looks_failed",
         "goroutine look",
@@ -255,6 +255,12 @@ const WORDINGS: [Wording; 35] = [
         "file",
         "not kept open (too many files)",
         Effect::Stacks,
+    ),
+    wording(
+        "reports_cut",
+        "report",
+        "made before all events were read (too many)",
+        Effect::TooHigh,
     ),
     wording(
         "unwind_rows_refused",
