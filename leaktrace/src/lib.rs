@@ -25,6 +25,7 @@ pub mod stacks;
 pub mod summary;
 pub mod symbolize;
 pub mod unwind;
+pub mod watchpoints;
 
 pub mod examine;
 

@@ -22,6 +22,7 @@ mod progress;
 mod python;
 mod seed;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod toolchain;
@@ -131,6 +132,19 @@ enum Command {
     },
     /// Compile agent and probes for aarch64, where nothing has been run yet.
     Aarch64,
+    /// Watch for long beside short-lived processes, pids that come again, leaks that are restarted, and a real
+    /// Prometheus, and check that the agent stays as it is.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_080))]
+        minutes: u32,
+        /// Also set the host's clock an hour on and back, again and again.
+        #[arg(long)]
+        set_clock: bool,
+        /// What follows `--` are more options of `leaktrace watch`.
+        #[arg(last = true)]
+        options: Vec<OsString>,
+    },
     /// Run the agent on other kernels, emulated by QEMU: all of them, or those named.
     Vm {
         /// Which ones.
@@ -202,6 +216,11 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Pods { seconds } => pods::run(&Tools::ensure()?, seconds)?,
         Command::Kubelet { seconds } => kubelet::run(&Tools::ensure()?, seconds)?,
         Command::Aarch64 => aarch64::check(&Tools::ensure()?)?,
+        Command::Soak {
+            minutes,
+            set_clock,
+            options,
+        } => soak::run(&Tools::ensure()?, minutes, set_clock, &options)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }

@@ -1,6 +1,7 @@
 //! Owns the benchmark `agent`: what the agent spends on an event, and keeps for a live block.
 //! Must not know how decoding or the ledger work.
 
+mod shards;
 mod stream;
 
 #[path = "../support/mod.rs"]
@@ -20,6 +21,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Goals: five million events a second on one core, and what an outstanding object may take.
 const GOAL_EVENT_NS: f64 = 200.0;
 const GOAL_OBJECT_BYTES: f64 = 64.0;
+
+/// As many objects are weighed where there is memory for twice their tables, which grow by doubling.
+const HUNDRED_MILLION: u64 = 100_000_000;
+
+fn has_room_for(objects: u64) -> bool {
+    let left = leaktrace::host::memory::left_bytes(std::process::id());
+    left.is_some_and(|left| left > objects * 2 * GOAL_OBJECT_BYTES as u64)
+}
 
 fn main() -> anyhow::Result<()> {
     let options = Options::read();
@@ -50,6 +59,10 @@ fn main() -> anyhow::Result<()> {
     for live in working_sets {
         weigh_objects(*live)?;
     }
+    if !options.is_quick && has_room_for(HUNDRED_MILLION) {
+        weigh_objects(HUNDRED_MILLION)?;
+    }
+    shards::compare(if options.is_quick { 50_000 } else { 2_000_000 })?;
     println!(
         "\ngoals: at most {GOAL_EVENT_NS} ns for decoding and matching, and {GOAL_OBJECT_BYTES} bytes"
     );

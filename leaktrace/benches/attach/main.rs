@@ -1,9 +1,9 @@
 //! Owns the benchmark `attach`: what it costs to put probes into a host of many processes and many files.
 //! Must not know the agent's inside.
 //!
-//! 500 processes sleep, on 60 copies of the C library, each of which is a file of its own. The agent is asked to trace
-//! the host and to stop at once: its CPU time covers looking at the files, their unwind tables, attaching and
-//! detaching.
+//! Up to 1000 processes sleep, on 60 copies of the C library at most, each of which is a file of its own. The agent is asked
+//! to trace them by name, each with probes of its own, or the whole host, and to stop at once: its CPU time covers looking
+//! at the files, their unwind tables, attaching and detaching.
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "one figure has no spread")]
@@ -80,45 +80,49 @@ fn children_cpu_ms() -> anyhow::Result<i64> {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::read();
-    let (processes, files) = if options.is_quick { (50, 6) } else { (500, 60) };
-    println!(
-        "attach: {processes} processes on {files} files, the whole host traced and left at once"
-    );
+    println!("attach: processes traced by name or with the whole host, and left at once");
     println!("{}", machine());
-    let crowd = Crowd::start(processes, files)?;
-    let agent = agent();
-    for round in 1..=3 {
-        let before_ms = children_cpu_ms()?;
-        let began = Instant::now();
-        let mut child = Command::new(&agent)
-            .args([
-                "trace",
-                "--duration",
-                "100ms",
-                "--format",
-                "json",
-                "--top",
-                "1",
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("failed to start {}", agent.display()))?;
-        let stderr = BufReader::new(child.stderr.take().context("it has a stderr")?);
-        let mut said = stderr.lines().map_while(Result::ok);
-        let ready = said.find(|line| line.starts_with("leaktrace: tracing "));
-        let ready_ms = began.elapsed().as_millis();
-        let ready = ready.context("the agent did not get ready")?;
-        said.for_each(drop);
-        ensure!(child.wait()?.success(), "the agent failed");
-        println!(
-            "round {round}: ready after {ready_ms} ms, ended after {} ms, {} ms of CPU; {}",
-            began.elapsed().as_millis(),
-            children_cpu_ms()? - before_ms,
-            ready.trim_start_matches("leaktrace: "),
-        );
+    let crowds: &[(usize, usize)] = if options.is_quick {
+        &[(1, 1), (50, 6)]
+    } else {
+        &[(1, 1), (10, 10), (100, 60), (1_000, 60)]
+    };
+    for (processes, files) in crowds {
+        println!("{processes} processes on {files} files");
+        let crowd = Crowd::start(*processes, *files)?;
+        // Their name is their loader's.
+        round("by name", &["--comm", "ld-linux-x86-64*"])?;
+        round("the host", &[])?;
+        drop(crowd);
     }
-    drop(crowd);
+    Ok(())
+}
+
+/// One trace of no time.
+fn round(what: &str, targets: &[&str]) -> anyhow::Result<()> {
+    let before_ms = children_cpu_ms()?;
+    let began = Instant::now();
+    let mut child = Command::new(agent())
+        .args(["trace", "--duration", "100ms", "--format", "json"])
+        .args(["--top", "1"])
+        .args(targets)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("failed to start the agent")?;
+    let stderr = BufReader::new(child.stderr.take().context("it has a stderr")?);
+    let mut said = stderr.lines().map_while(Result::ok);
+    let ready = said.find(|line| line.starts_with("leaktrace: tracing "));
+    let ready_ms = began.elapsed().as_millis();
+    let ready = ready.context("the agent did not get ready")?;
+    said.for_each(drop);
+    ensure!(child.wait()?.success(), "the agent failed");
+    println!(
+        "  {what}: ready after {ready_ms} ms, ended after {} ms, {} ms of CPU; {}",
+        began.elapsed().as_millis(),
+        children_cpu_ms()? - before_ms,
+        ready.trim_start_matches("leaktrace: "),
+    );
     Ok(())
 }
 

@@ -48,6 +48,18 @@ impl Clock {
         read_ns(ClockId::CLOCK_BOOTTIME).unwrap_or(0)
     }
 
+    /// How long this machine has slept: by so much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`.
+    pub fn asleep_ns() -> u64 {
+        let awake_ns = read_ns(ClockId::CLOCK_MONOTONIC).unwrap_or(0);
+        let ahead_ns = Self::now_boot_ns().saturating_sub(awake_ns);
+        // What has passed between the two readings is no sleep.
+        if ahead_ns < NS_PER_SECOND {
+            0
+        } else {
+            ahead_ns
+        }
+    }
+
     /// Calendar time of a moment since boot; clamped to what 64 bits can tell.
     pub fn boot_to_unix_ns(&self, boot_ns: u64) -> u64 {
         let unix_ns = i128::from(self.unix_ns) + i128::from(boot_ns) - i128::from(self.boot_ns);

@@ -60,6 +60,9 @@ pub const SURVIVOR_SAMPLES_MIN: u64 = 6;
 /// Of the survivors of all sites it has this share.
 pub const SURVIVOR_SHARE_MIN: f64 = 0.1;
 
+/// Where so large a share of a site's survivors that were watched was freed after all, it keeps nothing.
+pub const SURVIVOR_FREED_MAX: f64 = 0.5;
+
 /// Survivors that would make the process grow so many times as fast as it does will mostly be freed yet.
 pub const SURVIVOR_EXCESS_MAX: f64 = 4.0;
 

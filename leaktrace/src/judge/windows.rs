@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Judgement, SURVIVOR_EXCESS_MAX, SURVIVOR_PART_MIN, SURVIVOR_SAMPLES_MIN, SURVIVOR_SHARE_MIN,
-    WINDOWS_MIN,
+    Judgement, SURVIVOR_EXCESS_MAX, SURVIVOR_FREED_MAX, SURVIVOR_PART_MIN, SURVIVOR_SAMPLES_MIN,
+    SURVIVOR_SHARE_MIN, WINDOWS_MIN,
 };
 use crate::report::model::Verdict;
 
@@ -24,6 +24,10 @@ pub struct Survivors {
     pub samples: u64,
     /// In how many windows they were made.
     pub windows: u64,
+    /// How many were watched between windows, and how many of these were freed.
+    pub watched: u64,
+    /// The latter.
+    pub freed: u64,
 }
 
 /// How a process was looked at.
@@ -53,7 +57,9 @@ pub fn judge_windows(site: Survivors, all: Survivors, seen: WindowsSeen) -> Judg
     };
     let is_explained = flow <= SURVIVOR_EXCESS_MAX * growth && flow >= SURVIVOR_PART_MIN * growth;
     let is_evident = site.windows >= WINDOWS_MIN && site.samples >= SURVIVOR_SAMPLES_MIN;
-    let is_growing = growth > 0.0 && is_explained && is_evident && share >= SURVIVOR_SHARE_MIN;
+    let is_freed = site.freed > 0 && site.freed as f64 >= SURVIVOR_FREED_MAX * site.watched as f64;
+    let is_growing =
+        growth > 0.0 && is_explained && is_evident && share >= SURVIVOR_SHARE_MIN && !is_freed;
     let round = |value: f64| (value * 1_000.0).round() / 1_000.0;
     Judgement {
         verdict: if is_growing {
@@ -63,6 +69,8 @@ pub fn judge_windows(site: Survivors, all: Survivors, seen: WindowsSeen) -> Judg
         },
         growth_bytes_per_second: (growth > 0.0).then(|| round(share * growth)),
         evidence: BTreeMap::from([
+            ("survivors_watched", site.watched as f64),
+            ("survivors_freed", site.freed as f64),
             ("windows", seen.count as f64),
             ("windows_with_survivors", site.windows as f64),
             ("survivor_samples", site.samples as f64),
@@ -90,6 +98,7 @@ mod tests {
             bytes,
             samples,
             windows,
+            ..Survivors::default()
         }
     }
 
@@ -130,6 +139,22 @@ mod tests {
             verdict(Survivors::default(), Survivors::default(), SEEN),
             Verdict::Young
         );
+    }
+
+    /// A site whose survivors are freed after all, as watching some of them tells, keeps nothing; one of many does not
+    /// acquit it.
+    #[test]
+    fn what_is_freed_after_all_is_none() {
+        let of = |watched, freed| Survivors {
+            watched,
+            freed,
+            ..survivors(9_000, 70, 5)
+        };
+        let verdict = |site| verdict(site, survivors(10_000, 80, 5), SEEN);
+        assert_eq!(verdict(of(4, 0)), Verdict::Growing);
+        assert_eq!(verdict(of(4, 1)), Verdict::Growing);
+        assert_eq!(verdict(of(4, 2)), Verdict::Young);
+        assert_eq!(verdict(of(1, 1)), Verdict::Young);
     }
 
     /// Where survivors are many times what the process grows by, most of them are freed later, and no site

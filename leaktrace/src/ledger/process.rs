@@ -147,6 +147,12 @@ impl ProcessLedger {
         self.blocks.values().map(|it| (it.site(), it.time_us()))
     }
 
+    /// The same with their addresses.
+    pub fn recorded(&self) -> impl Iterator<Item = (u64, (usize, u64))> {
+        let blocks = self.blocks.iter();
+        blocks.map(|(address, it)| (*address, (it.site(), it.time_us())))
+    }
+
     /// Live blocks that were recorded.
     #[must_use]
     pub fn live_count(&self) -> usize {

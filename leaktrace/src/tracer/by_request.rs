@@ -41,9 +41,11 @@ pub(super) struct Windows {
 }
 
 /// Every process that was asked for, and the windows of those that are looked at in windows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Requested {
     tgids: FxHashSet<u32>,
+    /// Survivors of windows that the processor watches.
+    pub(super) watched: super::survivors::WatchedByKey,
     pub(super) windows: FxHashMap<ProcessKey, Windows>,
 }
 
@@ -56,6 +58,7 @@ impl Requested {
     /// It is gone.
     pub(super) fn forget(&mut self, key: ProcessKey) {
         self.windows.remove(&key);
+        self.watched.remove(&key);
     }
 
     /// Nobody has this pid any more.
@@ -279,6 +282,7 @@ impl Tracer {
             let began_ns = windows.following.0.take().unwrap_or(now_ns);
             windows.following.1 += now_ns - began_ns;
         }
+        self.watch_survivors(tgid);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ mod oracle;
 mod profile;
 mod selectors;
 mod shedding;
+mod survivors;
 mod windowed;
 mod without;
 

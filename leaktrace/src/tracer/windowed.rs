@@ -75,6 +75,8 @@ impl Tracer {
                 made_in.extend(windows);
             }
             sum.windows = made_in.len() as u64;
+            let watched = self.requested.watched.get(&key);
+            (sum.watched, sum.freed) = watched.map_or((0, 0), |it| it.outcome(numbers));
             sum
         };
         let numbers: Vec<u32> = births.keys().map(|it| *it as u32).collect();
@@ -107,10 +109,15 @@ impl Tracer {
         }
         if process.coverage != Coverage::None {
             process.coverage = Coverage::Partial;
+            let watched = self.requested.watched.get(&key);
+            let unwatched = watched.and_then(|it| it.why_not()).map(|why| {
+                format!("; whether survivors are freed between windows is not seen: {why}")
+            });
             process.coverage_reason = Some(format!(
                 "every call would cost more than allowed: looked at in {count} windows of {} ms in all, \
-                 and figures are of what survived them",
-                recorded / 1_000_000
+                 and figures are of what survived them{}",
+                recorded / 1_000_000,
+                unwatched.unwrap_or_default()
             ));
         }
     }

@@ -3,6 +3,7 @@
 //! Must not know options as they are typed.
 
 mod account;
+mod fresh;
 mod groups;
 mod lives;
 mod probing;
@@ -123,6 +124,7 @@ pub async fn run(config: WatchConfig) -> anyhow::Result<()> {
         survey,
         suspects,
         containers,
+        fresh: fresh::Fresh::default(),
         board,
         access,
     };
@@ -139,6 +141,8 @@ struct Run {
     suspects: Suspects,
     /// The names of those without probes.
     containers: Containers,
+    /// By what way those that grow get their memory.
+    fresh: fresh::Fresh,
     host: Host,
     output: Output,
     board: Arc<Board>,

@@ -7,7 +7,9 @@ use rustc_hash::FxHashSet;
 
 use super::{Run, groups::GroupSeen, survey::Seen, tell};
 use crate::{
-    host::{container::parse_cgroup, containers::NAMES_PATIENCE, process::ProcessFacts},
+    host::{
+        clock::Clock, container::parse_cgroup, containers::NAMES_PATIENCE, process::ProcessFacts,
+    },
     places,
     report::model::{Cgroup, Process, Report},
 };
@@ -71,10 +73,16 @@ impl Run {
             }
         }
         self.containers.settle(NAMES_PATIENCE);
+        self.fresh.keep(ranked);
+        let now_ns = Clock::now_boot_ns();
         for (seen, facts) in unprobed {
             let place = places::place(&self.containers, facts.container.as_ref());
-            let why = self.suspects.why_left(seen.pid);
-            let process = tell::unprobed(seen, facts, &self.clock, began_ns, why);
+            let why = self.suspects.why_left(seen.pid).map(str::to_owned);
+            let hint = (seen.trend.is_some())
+                .then(|| self.fresh.hint(seen, now_ns))
+                .flatten();
+            let more: Vec<String> = why.into_iter().chain(hint).collect();
+            let process = tell::unprobed(seen, facts, &self.clock, began_ns, &more);
             processes.push(Process {
                 container: place.0,
                 k8s: place.1,

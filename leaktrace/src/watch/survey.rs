@@ -26,7 +26,7 @@ use crate::host::{
 const OPEN_MAX: u64 = 8_192;
 
 /// Descriptors that are left to everything else.
-const OPEN_BY_OTHERS: u64 = 512;
+const OPEN_BY_OTHERS: u64 = 1_536;
 
 /// Processes that are followed; a host with more is looked at in part, and that is counted.
 const FOLLOWED_MAX: usize = 32_768;

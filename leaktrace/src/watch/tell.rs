@@ -16,7 +16,7 @@ pub fn unprobed(
     facts: ProcessFacts,
     clock: &Clock,
     since_ns: u64,
-    more: Option<&str>,
+    more: &[String],
 ) -> Process {
     let path = facts.executable.as_ref();
     let path = path.map(|path| path.to_string_lossy().into_owned());
@@ -73,7 +73,7 @@ pub fn cgroup(seen: &GroupSeen) -> Cgroup {
 }
 
 /// Why its allocations are not seen, and what its memory told.
-fn reason(seen: &Seen, more: Option<&str>) -> String {
+fn reason(seen: &Seen, more: &[String]) -> String {
     let told = match (&seen.trend, seen.is_told) {
         (Some(trend), _) => format!(
             "its anonymous memory rose by {} KiB in {:.0} s",
@@ -83,7 +83,7 @@ fn reason(seen: &Seen, more: Option<&str>) -> String {
         (None, true) => "its anonymous memory does not keep growing".to_owned(),
         (None, false) => "its memory was not watched for long enough".to_owned(),
     };
-    let more = more.map(|more| format!("; {more}")).unwrap_or_default();
+    let more: String = more.iter().map(|more| format!("; {more}")).collect();
     let restarts = restarts(seen).unwrap_or_default();
     format!("no probes, its memory is watched from outside: {told}{restarts}{more}")
 }

@@ -78,14 +78,15 @@ fn assert_leak_named(stream: &Stream, workload: &Workload, bytes_per_second: f64
 
 /// Two programs leak beside churn, one that allocates little and one that would cost more than allowed at every
 /// call; a third only churns. The leaking site of both is named, at its rate, and then no probe is left; the
-/// third is stable, and what is not probed is not called zero.
+/// third is stable, and what is not probed is not called zero. What the second holds for a second survives its windows,
+/// and the processor tells that it is freed between them.
 #[test]
 fn leaks_are_named_and_left_alone() {
     let Some(_turn) = kernel::turn(|| ()) else {
         return;
     };
     let quiet = storm("100 524288");
-    let busy = storm("100000 1048576");
+    let busy = storm("100000 1048576 65536");
     let churning = storm("20000 0");
     let mut watch = agent::program();
     watch.args(["watch", "--interval", "1s", "--look-every", "500ms"]);
@@ -107,6 +108,16 @@ fn leaks_are_named_and_left_alone() {
     assert_eq!(stream.lines[0]["mode"], "watch");
     assert_leak_named(&stream, &busy, 1_048_576.0);
     assert_leak_named(&stream, &quiet, 524_288.0);
+    let is_freed = |line: &&Value| {
+        line["process"]["pid"] == busy.pid()
+            && line["stack"][0]["function"] == "site_session"
+            && line["evidence"]["survivors_freed"].as_f64() > Some(0.0)
+    };
+    assert!(
+        stream.lines.iter().any(|it| is_freed(&it)),
+        "{:#?}",
+        stream.process(busy.pid())
+    );
     let churn = stream.process(churning.pid());
     assert_eq!(churn.line["verdict"], "stable", "{:#}", churn.line);
     assert_eq!(churn.line["coverage"], "none", "{:#}", churn.line);

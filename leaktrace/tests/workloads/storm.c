@@ -2,8 +2,8 @@
  * Must not know how it is traced.
  *
  * After `ready`, each line on stdin is a number of pairs of malloc and free to make a second, 0 for
- * as many as it can, and a number of bytes to leak a second in blocks of 128; it is answered by
- * `did`. A quarter of a second later, and each quarter from then on, the line `pace PAIRS CPU_NS WALL_NS`
+ * as many as it can, and a number of bytes to leak a second in blocks of 128; where a third follows, so many
+ * bytes a second are held for a second in such blocks. It is answered by `did`. A quarter of a second later, and each quarter from then on, the line `pace PAIRS CPU_NS WALL_NS`
  * tells what it has done in all since it began. It ends with its input. */
 #include "workload.h"
 #include <fcntl.h>
@@ -27,6 +27,28 @@ SITE void site_leak(void) {
     leaked += 128;
 }
 
+/* Blocks that live for a second: more than any pace of a test has at once. */
+#define HELD 65536
+static struct { void *block; uint64_t until; } held[HELD];
+static unsigned long held_from, held_to;
+
+SITE void site_session(uint64_t now) {
+    if (held_to - held_from == HELD) return;
+    void *block = malloc(128);
+    HIDE(block);
+    memset(block, 1, 128);
+    held[held_to % HELD].block = block;
+    held[held_to % HELD].until = now + 1000000000;
+    held_to++;
+}
+
+static void end_sessions(uint64_t now) {
+    while (held_from < held_to && held[held_from % HELD].until <= now) {
+        free(held[held_from % HELD].block);
+        held_from++;
+    }
+}
+
 static int read_line(char *line, size_t size) {
     size_t length = 0;
     while (length + 1 < size && read(0, line + length, 1) == 1) {
@@ -42,19 +64,20 @@ static int read_line(char *line, size_t size) {
 int main(void) {
     static void *slots[64];
     char line[64];
-    unsigned long rate = 1000, leak_rate = 0;
+    unsigned long rate = 1000, leak_rate = 0, session_rate = 0;
     tell("ready %d\n", (int)getpid());
     uint64_t began = now_ns(CLOCK_MONOTONIC), told = began;
     /* What it owes is counted from here. */
     uint64_t since = began;
-    unsigned long made = 0, lost = 0;
+    unsigned long made = 0, lost = 0, begun = 0;
     for (;;) {
         struct pollfd input = {.fd = 0, .events = POLLIN};
         if (poll(&input, 1, 0) == 1) {
             if (!read_line(line, sizeof line)) return 0;
-            CHECK(sscanf(line, "%lu %lu", &rate, &leak_rate) == 2);
+            session_rate = 0;
+            CHECK(sscanf(line, "%lu %lu %lu", &rate, &leak_rate, &session_rate) >= 2);
             since = now_ns(CLOCK_MONOTONIC);
-            made = lost = 0;
+            made = lost = begun = 0;
             tell("did\n");
         }
         uint64_t now = now_ns(CLOCK_MONOTONIC);
@@ -66,6 +89,11 @@ int main(void) {
         while (lost < leak_rate * passed) {
             site_leak();
             lost += 128;
+        }
+        end_sessions(now);
+        while (begun < session_rate * passed) {
+            site_session(now);
+            begun += 128;
         }
         unsigned long due = rate == 0 ? made + 2000 : rate * passed;
         if (made < due) {

@@ -68,6 +68,7 @@ impl Suspects {
             self.by_pid.remove(&pid);
             return Ok(());
         }
+        tracer.look_at_survivors(pid);
         let (hits, living) = (tracer.hits_of(pid), tracer.live_blocks(pid));
         let order = probing.look(now_ns, hits, living, &mut self.account, may_open);
         let who = format!("pid {pid} ({})", suspect.name.escape_default());
