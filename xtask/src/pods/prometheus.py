@@ -75,7 +75,7 @@ def wrong_panels():
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             name = variable["name"]
-            values = get(f"label/{name}/values", **{"match[]": "leaktrace_process_live_bytes"})
+            values = get(f"label/{name}/values", **{"match[]": "leaktrace_process_resident_bytes"})
             print(f"Prometheus: ${name}: {values}")
             if "shop" not in values and name == "namespace":
                 yield f"the variable {name} has the values {values}"
