@@ -25,7 +25,7 @@ use leaktrace_common::{
         AllocCookie, INLINE_MARK_BYTES, INLINE_MARK_SLOTS, PAGE_BYTES, SLOTS_MAX, SweepCookie,
         VALUE_IN_RAX, depth, shape, sweep,
     },
-    policy::watched,
+    policy::{Policy, watched},
 };
 
 use crate::{
@@ -52,20 +52,37 @@ struct Size {
     is_tiny: bool,
 }
 
-/// hook: the instructions that `golang::sites` chose, where a block is about to be returned.
+/// Runs what is to be done at a probe, unless it is in our own process; what is not done is counted.
 #[inline(always)]
-pub fn alloc(ctx: &ProbeContext) -> u32 {
+fn at_probe(
+    ctx: &ProbeContext,
+    act: impl FnOnce(&UserRegisters, u32, u64, &ProbeConfig) -> Result<(), Counter>,
+) -> u32 {
     let thread_id = bpf_get_current_pid_tgid();
     let tgid = (thread_id >> 32) as u32;
     let config = CONFIG.load();
     if tgid != config.agent_tgid {
         // SAFETY: the helper takes the program's own context.
-        let cookie = AllocCookie::unpack(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-        if let Err(counter) = try_alloc(UserRegisters::of(ctx), tgid, cookie, &config) {
+        let cookie = unsafe { bpf_get_attach_cookie(ctx.as_ptr()) };
+        if let Err(counter) = act(UserRegisters::of(ctx), tgid, cookie, &config) {
             count::bump(tgid, counter);
         }
     }
     0
+}
+
+/// Whether the user asked for blocks of this size.
+#[inline(always)]
+fn is_asked_for(bytes: u64, config: &ProbeConfig) -> bool {
+    bytes >= config.min_size && bytes <= config.max_size
+}
+
+/// hook: the instructions that `golang::sites` chose, where a block is about to be returned.
+#[inline(always)]
+pub fn alloc(ctx: &ProbeContext) -> u32 {
+    at_probe(ctx, |registers, tgid, cookie, config| {
+        try_alloc(registers, tgid, AllocCookie::unpack(cookie), config)
+    })
 }
 
 #[inline(always)]
@@ -88,8 +105,7 @@ fn try_alloc(
         return Ok(());
     }
     let size = size(registers, cookie).ok_or(unreadable)?;
-    let is_asked_for = size.bytes >= config.min_size && size.bytes <= config.max_size;
-    if !is_asked_for || !sampling::takes(size.bytes, &policy) {
+    if !is_asked_for(size.bytes, config) || !sampling::takes(size.bytes, &policy) {
         return Ok(());
     }
     let block = Block {
@@ -97,7 +113,7 @@ fn try_alloc(
         bytes: size.bytes,
         flags: if size.is_tiny { FLAG_GO_TINY } else { 0 },
     };
-    send(registers, tgid, cookie.depth, block, policy.sample_bytes)
+    send(registers, tgid, cookie.depth, block, &policy, config)
 }
 
 /// A block that is recorded.
@@ -114,7 +130,8 @@ fn send(
     tgid: u32,
     depth: u16,
     block: Block,
-    sample_bytes: u64,
+    policy: &Policy,
+    config: &ProbeConfig,
 ) -> Result<(), Counter> {
     let unreadable = Counter::GoBlocksUnreadable;
     // SAFETY: the value is copied at once; the element is only removed when the process ends.
@@ -143,9 +160,10 @@ fn send(
             stack,
             time_ns: emit::now_ns(),
         },
-        sample_bytes,
+        sample_bytes: policy.sample_bytes,
     };
     if emit::record(record) {
+        sampling::count_record(tgid, config);
         Ok(())
     } else {
         Err(Counter::AllocationsLost)
@@ -194,22 +212,14 @@ fn size(registers: &UserRegisters, cookie: AllocCookie) -> Option<Size> {
 /// hook: `runtime.(*sweepLocked).sweep` behind its stack check, and the beginning of a collection.
 #[inline(always)]
 pub fn sweep(ctx: &ProbeContext) -> u32 {
-    let thread_id = bpf_get_current_pid_tgid();
-    let tgid = (thread_id >> 32) as u32;
-    let config = CONFIG.load();
-    if tgid != config.agent_tgid {
-        // SAFETY: the helper takes the program's own context.
-        let cookie = SweepCookie::unpack(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-        let done = if cookie.flags & sweep::BEGIN != 0 {
+    at_probe(ctx, |registers, tgid, cookie, config| {
+        let cookie = SweepCookie::unpack(cookie);
+        if cookie.flags & sweep::BEGIN != 0 {
             try_begin(tgid)
         } else {
-            try_sweep(UserRegisters::of(ctx), tgid, cookie, &config)
-        };
-        if let Err(counter) = done {
-            count::bump(tgid, counter);
+            try_sweep(registers, tgid, cookie, config)
         }
-    }
-    0
+    })
 }
 
 #[inline(always)]
@@ -257,7 +267,7 @@ fn try_sweep(
 #[inline(always)]
 fn read_span(sweep_locked: u64, tgid: u32, cookie: SweepCookie) -> Option<GoSweep> {
     let span = word(sweep_locked)?;
-    let field = |offset: u8| word(span.wrapping_add(u64::from(offset)));
+    let field = |offset: u8| field(span, offset);
     let is_wide = cookie.flags & sweep::WIDE_SLOTS != 0;
     let (free_index, slot_count) = indices(span, cookie.free_index, is_wide)?;
     if cookie.flags & sweep::COUNTS_UNUSED != 0 {
@@ -311,6 +321,12 @@ fn indices(span: u64, offset: u8, is_wide: bool) -> Option<(u64, u64)> {
         return Some((first, word(at.wrapping_add(8))?));
     }
     Some((first & 0xffff, first >> 16 & 0xffff))
+}
+
+/// A word of a span.
+#[inline(always)]
+fn field(span: u64, offset: u8) -> Option<u64> {
+    word(span.wrapping_add(u64::from(offset)))
 }
 
 #[inline(always)]

@@ -6,11 +6,7 @@
 //! a collection takes from the cache before it was handed out was counted too soon: the span's sweep notes how
 //! many that are, and the class's next refills count so many less.
 
-use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_get_attach_cookie},
-    programs::ProbeContext,
-};
+use aya_ebpf::programs::ProbeContext;
 use leaktrace_common::{
     config::ProbeConfig,
     counter::Counter,
@@ -18,28 +14,15 @@ use leaktrace_common::{
     policy::watched,
 };
 
-use super::{Block, indices, send, word};
-use crate::{
-    count,
-    maps::{CONFIG, GO_UNUSED},
-    registers::UserRegisters,
-    sampling,
-};
+use super::{Block, at_probe, field, indices, is_asked_for, send, word};
+use crate::{count, maps::GO_UNUSED, registers::UserRegisters, sampling};
 
 /// hook: `runtime.(*mcache).nextFree` and `runtime.(*mcache).allocLarge`, where the block is known.
 #[inline(always)]
 pub fn refill(ctx: &ProbeContext) -> u32 {
-    let thread_id = bpf_get_current_pid_tgid();
-    let tgid = (thread_id >> 32) as u32;
-    let config = CONFIG.load();
-    if tgid != config.agent_tgid {
-        // SAFETY: the helper takes the program's own context.
-        let cookie = RefillCookie::unpack(unsafe { bpf_get_attach_cookie(ctx.as_ptr()) });
-        if let Err(counter) = try_refill(UserRegisters::of(ctx), tgid, cookie, &config) {
-            count::bump(tgid, counter);
-        }
-    }
-    0
+    at_probe(ctx, |registers, tgid, cookie, config| {
+        try_refill(registers, tgid, RefillCookie::unpack(cookie), config)
+    })
 }
 
 #[inline(always)]
@@ -74,8 +57,7 @@ fn try_refill(
         let brought = 1 + left_unasked(free_index, slot_count, cache);
         (address, brought - used_up(tgid, class, brought))
     };
-    let is_asked_for = bytes >= config.min_size && bytes <= config.max_size;
-    if !is_asked_for || !sampling::takes_one_of(count, bytes, &policy) {
+    if !is_asked_for(bytes, config) || !sampling::takes_one_of(count, bytes, &policy) {
         return Ok(());
     }
     let block = Block {
@@ -84,12 +66,7 @@ fn try_refill(
         flags: 0,
     };
     let depth = cookie.depth & !WIDE_SLOTS;
-    send(registers, tgid, depth, block, policy.sample_bytes)
-}
-
-#[inline(always)]
-fn field(span: u64, offset: u8) -> Option<u64> {
-    word(span.wrapping_add(u64::from(offset)))
+    send(registers, tgid, depth, block, &policy, config)
 }
 
 /// The span's class, a byte, of which reads may go beyond.
