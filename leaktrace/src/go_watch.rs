@@ -44,6 +44,9 @@ const ONE_IN: u32 = 50;
 /// As many processes as are looked at; each keeps a descriptor open.
 const PROCESSES_MAX: usize = 512;
 
+/// As much memory as the function tables of all programs take: those of a node's own have some 60 megabytes each.
+const TABLES_BYTES_MAX: usize = 1 << 30;
+
 /// Larger programs are not read: the largest of Kubernetes have 200 megabytes.
 const FILE_BYTES_MAX: u64 = 512 << 20;
 
@@ -320,6 +323,11 @@ impl Watcher {
         let bytes =
             read_whole(file).map_err(|error| format!("its file cannot be read: {error}"))?;
         let program = GoProgram::read(&bytes).map_err(|error| error.to_string())?;
+        let others = self.programs.values().filter_map(Weak::upgrade);
+        let others: usize = others.map(|it| it.table.size_bytes()).sum();
+        if others + program.table.size_bytes() > TABLES_BYTES_MAX {
+            return Err("its function table finds no room beside those of others".to_owned());
+        }
         let program = Arc::new(program);
         self.programs.insert(module.id, Arc::downgrade(&program));
         Ok(program)

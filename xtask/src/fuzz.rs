@@ -14,7 +14,7 @@ use crate::{agent, cache, toolchain};
 const VERSION: &str = "0.13.2";
 
 /// Targets, each a program in `leaktrace/fuzz/fuzz_targets`.
-const TARGETS: &[&str] = &["tables", "frames", "symbols", "allocators"];
+const TARGETS: &[&str] = &["tables", "frames", "symbols", "allocators", "pclntab"];
 
 /// Fuzzes one target, or all, each for so many seconds.
 ///

@@ -11,6 +11,12 @@ use super::{
     sites::{self, AllocSite, FunctionCode, Names, RefillSite, SitesError},
 };
 
+/// As many functions are disassembled at most; with every experiment Go has some 70.
+const FUNCTIONS_MAX: usize = 256;
+
+/// It is in programs that use arenas, and no others.
+const USER_ARENA: &str = "runtime.newUserArena";
+
 /// An instruction and what its probe is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoProbe {
@@ -33,6 +39,8 @@ pub struct GoPlan {
     pub sweeps: Vec<GoProbe>,
     /// Where the allocator's cache gets its blocks, which is where samples are taken, or why not there.
     pub refills: Result<Refills, PlanError>,
+    /// Whether there are arenas of the user's in it, whose objects no site hands out.
+    pub has_arenas: bool,
     /// Where the allocator's own code is in the file: what is seen in its depths has callers there.
     pub own_code: Arc<[Range<u64>]>,
 }
@@ -88,6 +96,8 @@ pub enum PlanError {
     Inlined(String),
     /// Its file does not hold its code.
     NoCode(String),
+    /// More functions pass for its allocator's than any version has.
+    TooMany,
 }
 
 impl fmt::Display for PlanError {
@@ -97,6 +107,12 @@ impl fmt::Display for PlanError {
             Self::Sites(error) => error.fmt(f),
             Self::Inlined(function) => write!(f, "{function} is inlined into its callers"),
             Self::NoCode(function) => write!(f, "its file holds no code of {function}"),
+            Self::TooMany => {
+                write!(
+                    f,
+                    "it has more than {FUNCTIONS_MAX} functions that hand out blocks"
+                )
+            }
         }
     }
 }
@@ -112,14 +128,22 @@ pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
     let layout = Layout::of(program.version()).map_err(PlanError::Layout)?;
     // In one pass over all functions, which are many.
     let is_probed = |name: &str| sites::hands_out(name) || is_refill(name);
-    let inlined: Vec<&str> = program.table().inlined_functions(&is_probed).collect();
-    if let Some(name) = inlined.iter().find(|it| !is_refill(it)) {
-        return Err(PlanError::Inlined((*name).to_owned()));
+    let (mut inlined, mut refills_inlined) = (None, None);
+    for (name, into) in program.table().inlined_functions(&is_probed) {
+        if is_refill(name) {
+            refills_inlined.get_or_insert(name);
+        } else if !sites::hands_out(into) {
+            // One that is probed itself hands the blocks out at its own returns.
+            inlined.get_or_insert(name);
+        }
+    }
+    if let Some(name) = inlined {
+        return Err(PlanError::Inlined(name.to_owned()));
     }
     let (names, functions) = functions(program)?;
     let name_of = |svma: u64| names.get(&svma).copied();
-    let refills = match inlined.first() {
-        Some(name) => Err(PlanError::Inlined((*name).to_owned())),
+    let refills = match refills_inlined {
+        Some(name) => Err(PlanError::Inlined(name.to_owned())),
         None => refills(program, &layout, &functions, &name_of),
     };
     let sites = sites::alloc_sites(&functions, &name_of).map_err(PlanError::Sites)?;
@@ -156,6 +180,7 @@ pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
         allocs,
         sweeps,
         refills,
+        has_arenas: names.values().any(|name| *name == USER_ARENA),
         own_code: own_code(program),
     })
 }
@@ -193,6 +218,9 @@ fn functions<'p>(program: &'p GoBinary<'_>) -> Result<Functions<'p>, PlanError> 
                 svma: function.entry_svma,
                 bytes: program.code(&function),
             });
+        }
+        if functions.len() > FUNCTIONS_MAX {
+            return Err(PlanError::TooMany);
         }
     }
     match functions.iter().find(|it| it.bytes.is_empty()) {

@@ -176,6 +176,21 @@ pub fn rss_bytes(pid: u32) -> io::Result<u64> {
         .ok_or_else(|| malformed("statm"))
 }
 
+/// Memory that was swapped out, in bytes.
+pub fn swapped_bytes(pid: u32) -> io::Result<u64> {
+    let status = ProcDir::open(pid)?.text("status", FILE_LIMIT)?;
+    // A kernel without swap tells nothing of it.
+    Ok(swapped_in(&status).unwrap_or(0))
+}
+
+fn swapped_in(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmSwap:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes.saturating_mul(1024))
+}
+
 /// Whether that process, and not a later one with the same pid, still runs.
 pub fn is_alive(pid: u32, start_ticks: u64) -> bool {
     let stat = ProcDir::open(pid).and_then(|process| process.stat());

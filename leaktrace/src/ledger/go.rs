@@ -32,6 +32,9 @@ const INSIDE_PAGES_MAX: u64 = 4;
 /// would be needed for two blocks at one address, takes longer.
 const TOLD_TWICE_US: u64 = 100;
 
+/// So do those whose thread lost its turn between them, where no collection has begun since.
+const TOLD_TWICE_LATE_US: u64 = 1_000_000;
+
 /// Go collects at least every two minutes once it has collected at all, and a while longer for one
 /// that takes long: what is older and was never judged was not judged because nothing was.
 /// <https://github.com/golang/go/blob/go1.27.0/src/runtime/proc.go>, `forcegcperiod`
@@ -89,6 +92,12 @@ impl GoHeap {
         let pages = self.pages.capacity() * size_of::<(u64, Vec<GoBlock>)>();
         let blocks = self.pages.values().map(Vec::capacity);
         pages + blocks.sum::<usize>() * size_of::<GoBlock>()
+    }
+
+    /// Takes out every block.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = GoBlock> + use<> {
+        self.live_count = 0;
+        std::mem::take(&mut self.pages).into_values().flatten()
     }
 
     /// Collections that have begun since the trace did.
@@ -149,7 +158,9 @@ impl GoHeap {
         match page.binary_search_by_key(&block.offset(), |it| it.offset()) {
             Ok(index) => {
                 let known = page[index];
-                if block.time_us().saturating_sub(known.time_us()) < TOLD_TWICE_US {
+                let later_us = block.time_us().saturating_sub(known.time_us());
+                let may_have_died = known.time_us() < self.marking_since_us;
+                if later_us < TOLD_TWICE_US || later_us < TOLD_TWICE_LATE_US && !may_have_died {
                     return Put::ToldTwice;
                 }
                 page[index] = block;

@@ -7,7 +7,7 @@ use leaktrace_common::{call::Call, counter::Counter};
 
 use super::{
     Tracer,
-    assemble_go::{GO, collected, native_name},
+    assemble_go::{GO, collected, doubted, native_name},
     goroutines,
     judging::set_memory_left,
 };
@@ -346,9 +346,10 @@ fn accuracy(
     } else {
         AccuracyKind::Exact
     };
-    Accuracy {
+    let accuracy = Accuracy {
         kind,
         lost,
         ..Accuracy::default()
-    }
+    };
+    doubted(process.tgid(), accuracy)
 }

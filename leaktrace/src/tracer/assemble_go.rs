@@ -2,7 +2,10 @@
 //! Must not know how a report is written.
 
 use super::{Tracer, attach_go::GoProgram};
+use leaktrace_common::counter::Counter;
+
 use crate::{
+    host::process,
     ledger::{ProcessLedger, SiteAges},
     report::model,
     summary::ProcessSummary,
@@ -26,7 +29,7 @@ impl Tracer {
         if let Some(why) = self.go.failure(tgid) {
             return Some(Err(format!("its Go heap is not traced: {why}")));
         }
-        let functions = plan.functions(self.go_way()).into_iter();
+        let functions = plan.functions(self.go_way(Some(tgid))).into_iter();
         let mut entry_points: Vec<String> = functions.map(str::to_owned).collect();
         if self.go.profile_rate(tgid).is_some() {
             // Nothing is probed.
@@ -36,7 +39,7 @@ impl Tracer {
             name: GO.to_owned(),
             path: path.to_owned(),
             entry_points,
-            not_covered: Vec::new(),
+            not_covered: plan.has_arenas.then(arenas).into_iter().collect(),
         }))
     }
 
@@ -56,6 +59,26 @@ impl Tracer {
             collected: collected(&summary.go_ages),
         })
     }
+}
+
+/// What user arenas hold is never handed out by the allocator.
+fn arenas() -> model::NotCovered {
+    model::NotCovered {
+        name: "runtime.newUserArena".to_owned(),
+        reason: "objects in user arenas are not handed out by the allocator, and are not seen"
+            .to_owned(),
+    }
+}
+
+/// Marks that were not there hold nothing, unless they were swapped out: then what they held was lost.
+pub(super) fn doubted(tgid: u32, mut accuracy: model::Accuracy) -> model::Accuracy {
+    if accuracy.kind == model::AccuracyKind::Exact
+        && accuracy.lost.contains_key(Counter::GoMarksAbsent.name())
+        && process::swapped_bytes(tgid).is_ok_and(|bytes| bytes > 0)
+    {
+        accuracy.kind = model::AccuracyKind::Lossy;
+    }
+    accuracy
 }
 
 /// What collections have said of a site's objects.

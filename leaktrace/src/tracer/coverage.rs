@@ -26,7 +26,10 @@ impl Tracer {
         let mut why_not = None;
         let mut is_partial = false;
         match self.go_coverage(tgid) {
-            Some(Ok(go)) => allocators.push((true, go)),
+            Some(Ok(go)) => {
+                is_partial |= !go.not_covered.is_empty();
+                allocators.push((true, go));
+            }
             Some(Err(why)) => {
                 is_partial = true;
                 why_not = Some(why);

@@ -167,6 +167,16 @@ fn stripped_and_relocatable_programs_are_exact() {
     check(&["1.21.13", "1.24.11", "1.27.3"].map(|version| (version, Link::StrippedPie)));
 }
 
+/// So are programs that a profile has guided, in which the allocator's functions are put into each other, and the sites
+/// of objects into who calls them.
+#[test]
+fn programs_guided_by_a_profile_are_exact() {
+    let Some(_turn) = turn(|| ()) else {
+        return;
+    };
+    check(&["1.24.11", "1.27.3"].map(|version| (version, Link::Profiled)));
+}
+
 /// Programs that call C have two heaps, and both are exact; so is Go's where C's library is inside.
 #[test]
 fn both_heaps_of_programs_with_c_are_exact() {

@@ -214,6 +214,24 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// What no site hands out is known: a program with arenas of its own has them, and others have not.
+#[test]
+fn arenas_are_noticed() {
+    if !golang::is_there(|| ()) {
+        return;
+    }
+    for (name, has_arenas) in [("arenas", true), ("waiting", false)] {
+        let link = if has_arenas {
+            Link::Arenas
+        } else {
+            Link::Stripped
+        };
+        let bytes = fs::read(golang::program("1.27.3", name, link)).unwrap();
+        let plan = plan::plan(&GoBinary::parse(&bytes).unwrap()).unwrap();
+        assert_eq!(plan.has_arenas, has_arenas, "{name}");
+    }
+}
+
 /// However a program is cut or garbled, reading it ends soon and takes nobody down.
 #[test]
 fn damaged_programs_harm_nobody() {

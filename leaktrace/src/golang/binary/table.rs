@@ -6,6 +6,7 @@
 //! table gives names that are wrong or none, and never takes longer than its size allows.
 
 mod inlined;
+mod owned;
 mod varint;
 
 use std::borrow::Cow;
@@ -46,9 +47,6 @@ const INLINED_MAX: usize = 64;
 const FUNCDATA_INLINE_TREE: u8 = 3;
 const PCDATA_INLINE_INDEX: u32 = 2;
 const INLINED_CALL_BYTES: usize = 16;
-
-/// The room that the last function's inline tree gets in a copy.
-const LAST_TREE_BYTES: usize = 64 * 1024;
 
 /// A function and where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,29 +167,6 @@ impl<'d> PcTable<'d> {
     /// Says where inline trees are counted from.
     pub(super) fn attach_inline_trees(&mut self, trees: &'d [u8]) {
         self.trees = Cow::Borrowed(trees);
-    }
-
-    /// The same on memory of its own.
-    pub(super) fn into_owned(self) -> PcTable<'static> {
-        let last_tree = (0..self.meta.nfunc).filter_map(|index| {
-            let offset = self
-                .view()
-                .funcdata_at(&self.record(index)?, FUNCDATA_INLINE_TREE)?;
-            (offset != u32::MAX).then_some(offset as usize)
-        });
-        let end = last_tree.max().map_or(0, |offset| offset + LAST_TREE_BYTES);
-        PcTable {
-            trees: Cow::Owned(self.trees[..end.min(self.trees.len())].to_vec()),
-            table: Cow::Owned(self.table.into_owned()),
-            meta: self.meta,
-            text_start_svma: self.text_start_svma,
-        }
-    }
-
-    /// The memory that it takes where it is owned.
-    #[must_use]
-    pub fn size_bytes(&self) -> usize {
-        self.table.len() + self.trees.len()
     }
 
     /// `runtime.text` as the header states it, up to Go 1.25.

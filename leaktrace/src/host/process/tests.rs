@@ -195,3 +195,11 @@ fn status_fields() {
         Status::default()
     );
 }
+
+/// What was swapped out is told where the kernel tells it.
+#[test]
+fn swapped_memory_is_read() {
+    let status = "Name:\tswapped\nVmSwap:\t      12 kB\nThreads:\t1\n";
+    assert_eq!(swapped_in(status), Some(12 * 1024));
+    assert_eq!(swapped_in("Name:\tVmSwap: 1 kB\n"), None);
+}

@@ -28,6 +28,10 @@ pub enum Link {
     StrippedPie,
     /// With debug information that is not compressed.
     Debug,
+    /// With the allocator's functions put into each other, and into who calls them, by a profile.
+    Profiled,
+    /// With user arenas, which are an experiment.
+    Arenas,
     /// With C, by the system's linker.
     Cgo,
     /// The same, position independent, without symbols, and with the C library inside.
@@ -41,7 +45,7 @@ impl Link {
             Self::Stripped => &["-ldflags=-s -w"],
             Self::StrippedPie => &["-buildmode=pie", "-ldflags=-s -w"],
             Self::Debug => &["-ldflags=-compressdwarf=false"],
-            Self::Cgo => &[],
+            Self::Cgo | Self::Profiled | Self::Arenas => &[],
             Self::CgoStatic => &["-buildmode=pie", "-ldflags=-s -w -extldflags=-static-pie"],
         }
     }
@@ -91,6 +95,13 @@ pub fn program(version: &str, name: &str, link: Link) -> PathBuf {
         build.env("CGO_ENABLED", if link.has_c() { "1" } else { "0" });
         build.arg("build").args(link.arguments());
         // A directory, where a program has more than one file.
+        if link == Link::Arenas {
+            build.env("GOEXPERIMENT", "arenas");
+        }
+        if link == Link::Profiled {
+            let profile = sources.join("allocator.preprofile");
+            build.arg(format!("-gcflags=all=-pgoprofile={}", profile.display()));
+        }
         let directory = Path::new(".").join(name);
         let source = match sources.join(name).is_dir() {
             true => directory,
