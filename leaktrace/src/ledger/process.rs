@@ -291,6 +291,10 @@ impl ProcessLedger {
             self.settle(block);
             self.anomalies.blocks_unfollowed += 1;
         }
+        for block in self.go.take_all() {
+            self.bury(block);
+            self.anomalies.blocks_unfollowed += 1;
+        }
     }
 
     pub(super) fn exit(&mut self, time_ns: u64) {

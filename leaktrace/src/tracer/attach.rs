@@ -312,7 +312,7 @@ impl Tracer {
     /// How many processes are traced and how many instructions are probed.
     #[must_use]
     pub fn extent(&self) -> (usize, usize) {
-        let probe_count = self.attachments.probe_count() + self.go.probe_count(self.go_way());
+        let probe_count = self.attachments.probe_count() + self.go.probe_count(self.go_way(None));
         (self.ledger.keys().len(), probe_count)
     }
 

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::FileExt as _, sync::Arc};
 
 use leaktrace_common::policy::REFILL_SAMPLE_BYTES_MIN;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::Tracer;
 use crate::{
@@ -36,7 +36,7 @@ pub enum GoProgram {
 pub struct GoAttachments {
     programs: FxHashMap<ModuleId, GoProgram>,
     /// Links that fire for everyone, or why there are none.
-    for_all: FxHashMap<ModuleId, Result<Attached, String>>,
+    for_all: FxHashMap<ModuleId, Result<Option<Attached>, String>>,
     /// Links that fire for one process, or why there are none; with which program it is.
     for_one: FxHashMap<u32, (ModuleId, Result<Option<Attached>, String>)>,
     /// The program of each process that was looked at.
@@ -44,6 +44,8 @@ pub struct GoAttachments {
     /// Those that are told of by their own memory profile: how many bytes its samples are apart, or why it can
     /// be read no more.
     profiles: FxHashMap<u32, Result<u64, String>>,
+    /// Those that are sampled where their caches get their blocks, whoever else is not.
+    refilled: FxHashSet<u32>,
 }
 
 impl GoAttachments {
@@ -83,7 +85,8 @@ impl GoAttachments {
     pub fn probe_count(&self, way: Way) -> usize {
         let of_one = self.for_one.values();
         let of_one = of_one.filter(|(_, made)| matches!(made, Ok(Some(_))));
-        let of_all = self.for_all.iter().filter(|(_, made)| made.is_ok());
+        let of_all = self.for_all.iter();
+        let of_all = of_all.filter(|(_, made)| matches!(made, Ok(Some(_))));
         let mut modules: Vec<ModuleId> = of_one.map(|(module, _)| *module).collect();
         modules.extend(of_all.map(|(module, _)| *module));
         modules.sort_unstable();
@@ -105,11 +108,35 @@ impl GoAttachments {
         }
     }
 
+    /// Takes out the links that fire for everyone, until `renew`.
+    pub fn release_host(&mut self, probes: &mut Probes) {
+        for attached in self.for_all.values_mut().flatten() {
+            if let Some(attached) = attached.take() {
+                probes.detach(attached);
+            }
+        }
+    }
+
+    /// What was taken out of a process, or of everyone, may be put in again.
+    pub fn renew(&mut self, tgid: u32) {
+        let is_out = |made: &Result<Option<Attached>, String>| matches!(made, Ok(None));
+        self.for_all.retain(|_, made| !is_out(made));
+        if self.for_one.get(&tgid).is_some_and(|it| is_out(&it.1)) {
+            self.for_one.remove(&tgid);
+        }
+    }
+
+    /// From now on a process that has no links is sampled where its caches get their blocks.
+    pub fn sample_refills(&mut self, tgid: u32) {
+        self.refilled.insert(tgid);
+    }
+
     /// Drops what is known of a process that was reported, or whose pid another has now.
     pub fn forget(&mut self, probes: &mut Probes, tgid: u32) {
         self.release(probes, tgid);
         self.for_one.remove(&tgid);
         self.profiles.remove(&tgid);
+        self.refilled.remove(&tgid);
         self.program_of.remove(&tgid);
     }
 
@@ -153,7 +180,7 @@ impl GoAttachments {
         let outcome = attached.as_ref().map(|_| true).map_err(String::clone);
         match scope {
             Scope::Host => {
-                self.for_all.insert(module.id, attached);
+                self.for_all.insert(module.id, attached.map(Some));
             }
             Scope::Process(_) => {
                 // One that executed another program before has no use for its links.
@@ -217,7 +244,7 @@ impl Tracer {
                 return Ok(false);
             }
         }
-        let way = self.go_way();
+        let way = self.go_way(Some(tgid));
         if let (Way::Refills, GoProgram::Planned(plan)) = (way, self.go.program(&module, tgid)) {
             self.context.leave_out(module.id, &plan.own_code);
         }
@@ -230,8 +257,11 @@ impl Tracer {
         outcome
     }
 
-    /// Where the blocks of Go's heaps are seen: where samples are far enough apart, a trap in many will do.
-    pub(super) fn go_way(&self) -> Way {
+    /// Where the blocks of a Go heap are seen, or of all: where samples are far enough apart, a trap in many will do.
+    pub(super) fn go_way(&self, tgid: Option<u32>) -> Way {
+        if tgid.is_some_and(|tgid| self.go.refilled.contains(&tgid)) {
+            return Way::Refills;
+        }
         match self.policy {
             Some(policy) if policy.sample_bytes >= REFILL_SAMPLE_BYTES_MIN => Way::Refills,
             _ => Way::Every,

@@ -103,14 +103,17 @@ impl Tracer {
     ///
     /// In one clause, where it cannot be traced.
     pub fn add(&mut self, tgid: u32) -> Result<(), String> {
+        self.add_with(tgid, &Policy::EVERYTHING)
+    }
+
+    /// The same, with a policy of which calls are recorded.
+    pub(super) fn add_with(&mut self, tgid: u32, policy: &Policy) -> Result<(), String> {
         let told = |error: anyhow::Error| format!("{error:#}");
         if let Err(why) = self.attach_one(tgid) {
             self.remove(tgid).map_err(told)?;
             return Err(why);
         }
-        self.probes
-            .set_policy(tgid, &Policy::EVERYTHING)
-            .map_err(told)
+        self.probes.set_policy(tgid, policy).map_err(told)
     }
 
     /// Takes a process's probes out and forgets it.

@@ -119,11 +119,13 @@ impl Tracer {
         self.say(tgid, paid, "taking the probes out for a while");
         let everyone = if self.targets.is_host() {
             self.attachments.release_host(&mut self.probes);
+            self.go.release_host(&mut self.probes);
             self.budget.is_host_paused = true;
             self.tgids()
         } else {
             self.probes.set_policy(tgid, &Policy::NOTHING)?;
             self.attachments.release_at_once(&mut self.probes, tgid);
+            self.go.release(&mut self.probes, tgid);
             vec![tgid]
         };
         for tgid in everyone {
@@ -163,8 +165,10 @@ impl Tracer {
                 self.attachments.forget(&mut self.probes, tgid);
                 Scope::Process(tgid)
             };
+            self.go.renew(tgid);
+            // What fails is told in the report, as coverage.
+            let _ = self.attach_go(tgid, scope);
             for mapping in self.file_mappings(tgid) {
-                // What fails is told in the report, as coverage.
                 let _ = self.attach_mapping(tgid, &mapping, scope);
             }
         }

@@ -10,6 +10,7 @@ mod by_request;
 mod context;
 mod coverage;
 mod drain;
+mod go_by_request;
 mod goroutines;
 mod govern;
 mod judging;

@@ -6,7 +6,7 @@
 //! that die soon are gone, or that has cost its part too. So a process that allocates little has long windows, and
 //! one that makes a million blocks a second some of milliseconds.
 
-use leaktrace_common::policy::Hits;
+use leaktrace_common::policy::{Hits, REFILL_SAMPLE_BYTES_MIN};
 
 use super::account::Account;
 use crate::{
@@ -40,6 +40,10 @@ const LENGTHENING: u64 = 4;
 /// A process that costs no more than this part of the limit in a window can be looked at all the time.
 const CALM_PART: f64 = 0.5;
 
+/// One of Go's that is sampled cheaply goes on for as long as others have overdrawn the account by no more than so many
+/// seconds bring: once it is out, all that was seen of it is lost.
+const REFILLS_OVERDRAFT_SECONDS: f64 = 60.0;
+
 /// Where the host's account is overdrawn, those that cost no more than this part of the limit go on.
 const SPARED_PART: f64 = 0.1;
 
@@ -52,6 +56,8 @@ pub enum Order {
     Sample(u64),
     /// Take the probes out: from now on there are windows.
     BeginWindows,
+    /// Put probes in where a Go allocator's caches get their blocks.
+    Refill,
     /// Put the probes in and record.
     Open,
     /// Record no more, and wait for frees.
@@ -85,6 +91,8 @@ pub struct Probing {
     living: Vec<(u64, usize)>,
     follow_min_ns: u64,
     follow_seconds: f64,
+    /// Whether it is one of Go's, which has no windows.
+    takes_refills: bool,
     /// All that it cost.
     spent_ns: f64,
 }
@@ -103,6 +111,7 @@ impl Probing {
             living: Vec::new(),
             follow_min_ns: FOLLOW_MIN_NS,
             follow_seconds: FOLLOW_SECONDS,
+            takes_refills: false,
             spent_ns: 0.0,
         }
     }
@@ -117,6 +126,23 @@ impl Probing {
     #[must_use]
     pub fn is_in_window(&self) -> bool {
         matches!(self.phase, Phase::Recording | Phase::Following)
+    }
+
+    /// From now on it is sampled where its allocator's caches get their blocks, instead of being looked at in windows.
+    pub fn take_refills(&mut self) {
+        self.takes_refills = true;
+    }
+
+    /// Whether that is so.
+    #[must_use]
+    pub fn takes_refills(&self) -> bool {
+        self.takes_refills
+    }
+
+    /// Whether it has no probes until the account holds enough.
+    #[must_use]
+    pub fn is_out(&self) -> bool {
+        matches!(self.phase, Phase::Out)
     }
 
     /// Far more survives than the process grows by: windows are to be followed for longer.
@@ -144,13 +170,15 @@ impl Probing {
         self.phase_ns += spent_ns;
         account.charge(spent_ns);
         let elapsed_ns = now_ns.saturating_sub(self.since_ns);
+        let is_overdrawn = match self.takes_refills {
+            true => !account.holds_seconds(-REFILLS_OVERDRAFT_SECONDS),
+            false => account.is_overdrawn(),
+        };
         match &mut self.phase {
             Phase::Steady(governor) => {
                 match governor.look(now_ns, hits.hit_count, hits.sample_count) {
                     Governed::Detach => self.enter(Phase::Out, now_ns, Order::BeginWindows),
-                    _ if account.is_overdrawn()
-                        && governor.fraction() > SPARED_PART * account.limit() =>
-                    {
+                    _ if is_overdrawn && governor.fraction() > SPARED_PART * account.limit() => {
                         self.enter(Phase::Out, now_ns, Order::BeginWindows)
                     }
                     Governed::Sample(sample_bytes) => Order::Sample(sample_bytes),
@@ -160,6 +188,12 @@ impl Probing {
             Phase::Out => {
                 if !may_open || !account.holds_seconds(WINDOW_SECONDS + FOLLOW_SECONDS) {
                     return Order::Keep;
+                }
+                if self.takes_refills {
+                    let governor =
+                        Governor::new(account.limit(), self.cost, REFILL_SAMPLE_BYTES_MIN, now_ns)
+                            .counting_from(hits.hit_count, hits.sample_count);
+                    return self.enter(Phase::Steady(Box::new(governor)), now_ns, Order::Refill);
                 }
                 self.before = (hits.sample_count, live_count);
                 self.enter(Phase::Recording, now_ns, Order::Open)
@@ -286,7 +320,7 @@ mod tests {
                         .look(self.now_ns, self.hits, self.living, &mut self.account, true);
                 self.trapped = match order {
                     Order::Keep | Order::Sample(_) => self.trapped,
-                    Order::Open | Order::EndWindows => (true, true),
+                    Order::Open | Order::EndWindows | Order::Refill => (true, true),
                     Order::Close => (false, true),
                     Order::BeginWindows | Order::End => (false, false),
                 };

@@ -10,7 +10,7 @@ use crate::harness::{
     agent::Agent,
     golang::{self, Link},
     kernel,
-    stream::{Process, Stream},
+    stream::Process,
     workload::Workload,
 };
 
@@ -87,7 +87,18 @@ fn leaks_of_a_service_are_named() {
 const PERIOD: &str = "2ms";
 
 /// Killed when dropped: it never ends.
-struct Endless(Child);
+pub struct Endless(Child);
+
+impl Endless {
+    /// Runs it; nobody reads what it says.
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::null()).spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
 
 impl Drop for Endless {
     fn drop(&mut self) {
@@ -97,10 +108,7 @@ impl Drop for Endless {
 }
 
 /// The site of the values that the example keeps, in the last report.
-fn leaky_cache(stream: &Stream, pid: u32) -> serde_json::Value {
-    let process = stream.process(pid);
-    assert_eq!(process.accuracy(), "exact", "{:#}", process.line);
-    assert_eq!(process.line["verdict"], "growing", "{:#}", process.line);
+pub fn leaky_cache(process: &Process) -> serde_json::Value {
     let is_it = |site: &&serde_json::Value| {
         let frame = &site["stack"][0];
         frame["function"] == "main.leakyCache.func1" && frame["line"] == 15
@@ -124,17 +132,20 @@ fn the_example_of_a_leaky_cache_grows() {
     let programs = ["1.24.11", "1.27.3"].map(|version| {
         let program = golang::program(version, "origin", Link::Stripped);
         let mut command = Command::new(program);
-        command.arg(PERIOD).stdout(Stdio::null());
+        command.arg(PERIOD);
         // As often as beside the churn that a service has.
         command.env("GOGC", "30");
-        Endless(command.spawn().unwrap())
+        Endless::start(&mut command)
     });
-    let pids = programs.each_ref().map(|it| it.0.id().to_string());
+    let pids = programs.each_ref().map(|it| it.pid().to_string());
     let args: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
     let agent = Agent::trace(&[&args[..], &["--duration", "22s"]].concat());
     let stream = agent.wait().stream();
     for program in &programs {
-        let site = leaky_cache(&stream, program.0.id());
+        let process = stream.process(program.pid());
+        assert_eq!(process.accuracy(), "exact", "{:#}", process.line);
+        assert_eq!(process.line["verdict"], "growing", "{:#}", process.line);
+        let site = leaky_cache(&process);
         assert_eq!(site["verdict"], "growing", "{site:#}");
         let live_bytes = site["live_bytes"].as_f64().unwrap();
         // It slept for two milliseconds and a little more each time: how often is known by what it made.

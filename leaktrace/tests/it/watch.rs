@@ -36,10 +36,10 @@ fn await_found(agent: &mut Agent, count: usize) {
     }
 }
 
-/// Waits until the C library in a process is what its file has: no breakpoint is left in it.
-fn await_untouched_code(pid: u32) {
+/// Waits until the code of a file in a process is what the file has: no breakpoint is left in it.
+pub fn await_untouched_code(pid: u32, path: &str) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let is_code = |line: &&str| line.contains("/libc.so") && line.contains("r-xp");
+    let is_code = |line: &&str| line.contains(path) && line.contains("r-xp");
     let code = maps.lines().find(is_code).unwrap();
     let fields: Vec<&str> = code.split_whitespace().collect();
     let number = |text: &str| u64::from_str_radix(text, 16).unwrap();
@@ -102,7 +102,7 @@ fn leaks_are_named_and_left_alone() {
     assert!((500_000.0..2_000_000.0).contains(&speed), "{suspected:#}");
     await_found(&mut agent, 2);
     for workload in [&busy, &quiet] {
-        await_untouched_code(workload.pid());
+        await_untouched_code(workload.pid(), "/libc.so");
     }
     let stream = agent.interrupt();
     assert_eq!(stream.lines[0]["mode"], "watch");

@@ -75,6 +75,17 @@ impl Suspects {
         match order {
             Order::Keep => {}
             Order::Sample(sample_bytes) => tracer.record_fewer(pid, sample_bytes)?,
+            // It may be others that have spent all: it has another turn, until it was looked at for long enough.
+            Order::BeginWindows if tracer.has_refills(pid) => {
+                if !probing.takes_refills() {
+                    say(&format!(
+                        "{who}: every call would cost more than allowed: it is sampled where its allocator's caches \
+                         get their blocks"
+                    ));
+                }
+                probing.take_refills();
+                tracer.begin_anew(pid)?;
+            }
             Order::BeginWindows if tracer.is_of_go(pid) => {
                 let why =
                     "every call would cost more than allowed, and its own memory profile is off";
@@ -90,6 +101,12 @@ impl Suspects {
                     self.account.limit() * 100.0
                 ));
                 tracer.begin_windows(pid)?;
+            }
+            Order::Refill => {
+                if let Err(why) = tracer.add_refills(pid) {
+                    say(&format!("{who} cannot be looked at: {why}"));
+                    suspect.leave(now_ns, why);
+                }
             }
             Order::Open => tracer.open_window(pid, Duration::from_nanos(WINDOW_MAX_NS))?,
             Order::Close => tracer.close_window(pid)?,

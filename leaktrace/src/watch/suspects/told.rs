@@ -28,7 +28,11 @@ impl Suspects {
         // One whose probes are still to come is told by its memory.
         report.processes.retain(|process| {
             let suspect = self.by_pid.get(&process.identity.pid);
-            let is_probed = |it: &Suspect| matches!(it.state, State::Probed { .. });
+            let is_probed = |it: &Suspect| match &it.state {
+                // One of Go's is forgotten until then.
+                State::Probed { probing, .. } => !(probing.takes_refills() && probing.is_out()),
+                _ => false,
+            };
             process.exited.is_some() || suspect.is_some_and(is_probed)
         });
         let now_ns = Clock::now_boot_ns();

@@ -1,7 +1,8 @@
 // A program that knows its own truth: goroutines that wait for ever, and a memory profile.
 //
 // It says "ready PID", and answers each line on its input: "goroutines" with how many there are, "profile"
-// with the first line of its own memory profile, "turn" by letting the looping goroutine run once.
+// with the first line of its own memory profile, "turn" by letting the looping goroutine run once, "leak" by making
+// buffers from then on that it keeps.
 package main
 
 import (
@@ -75,6 +76,14 @@ func grow(count int) {
 	}
 }
 
+//go:noinline
+func leak() {
+	for {
+		bufs = append(bufs, make([]byte, 4096))
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // Waits until the goroutines got to where they stay.
 func settle() {
 	for {
@@ -111,6 +120,8 @@ func main() {
 			pprof.Lookup("heap").WriteTo(&profile, 1)
 			line, _ := profile.ReadString('\n')
 			fmt.Print(line)
+		case "leak":
+			go leak()
 		case "turn":
 			turns <- 1
 			fmt.Println("turned", <-answers)
