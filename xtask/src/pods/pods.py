@@ -292,8 +292,12 @@ def judge(log, started, gone):
             f"{namespace}/{pod} {name}: {len(processes)} process and {len(sites)} site lines, all named: "
             f"{not wrong}, live {live}, verdicts {sorted(verdicts)}, site in {sorted(leaking)}"
         )
-        # A host that is busy otherwise costs more than is allowed, and its probes come out.
-        was_out = all("probes were out" in line.get("coverage_reason", "") for line in processes[1:])
+        # A host that is busy otherwise costs more than is allowed: probes come out, or none go in, and both are told.
+        reasons = [line.get("coverage_reason", "") for line in processes]
+        is_too_dear = any("cost more than allowed" in reason for reason in reasons)
+        was_out = is_too_dear or all("probes were out" in reason for reason in reasons[1:])
+        if is_too_dear:
+            print(f"{name}: this host is too busy for what a trace may cost: judged from outside alone")
         # Memory is watched for a minute before there are probes, and the pod that is gone was not there so long.
         is_seen = sites and leaking and live >= 100_000 or name == gone
         if not processes or wrong or not (is_seen or was_out):
