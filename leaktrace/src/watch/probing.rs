@@ -343,6 +343,32 @@ mod tests {
         assert_eq!(program.orders, []);
     }
 
+    /// One of Go's has no windows: it waits until the account holds enough, is sampled from then on, and goes on while
+    /// others overdraw the account for a while, but not for ever.
+    #[test]
+    fn one_of_go_is_sampled_instead() {
+        let mut account = Account::new(0.01, 0);
+        let mut probing = Probing::new(COST, 0.01, 0);
+        let mut hits = Hits::default();
+        let mut look = |account: &mut Account, probing: &mut Probing, at_ms: u64, more: u64| {
+            hits.hit_count += more;
+            account.fill(at_ms * MS);
+            probing.look(at_ms * MS, hits, 0, account, true)
+        };
+        let storm = look(&mut account, &mut probing, 100, 100_000);
+        assert_eq!(storm, Order::BeginWindows);
+        probing.take_refills();
+        assert!(probing.is_out());
+        assert_eq!(look(&mut account, &mut probing, 200, 0), Order::Keep);
+        assert_eq!(look(&mut account, &mut probing, 10_000, 0), Order::Refill);
+        assert!(!probing.is_out() && !probing.is_in_window());
+        account.charge(0.3e9);
+        assert_eq!(look(&mut account, &mut probing, 11_000, 2_000), Order::Keep);
+        account.charge(0.5e9);
+        let overdrawn = look(&mut account, &mut probing, 12_000, 2_000);
+        assert_eq!(overdrawn, Order::BeginWindows);
+    }
+
     /// A million pairs a second are looked at in windows of milliseconds, again and again, and on the
     /// whole that costs what it may.
     #[test]
