@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -66,7 +66,8 @@ fn a_brief_program_is_named() {
 const NODE: &str = "
 function namedByItself(n) { return n ? namedByItself(n - 1) : Buffer.allocUnsafeSlow(20000); }
 globalThis.kept = [];
-setInterval(() => { if (kept.length < 2000) kept.push(namedByItself(3)); else console.log('full'); }, 1);
+process.stdin.once('data', () =>
+  setInterval(() => { if (kept.length < 2000) kept.push(namedByItself(3)); else console.log('full'); }, 1));
 console.log('ready');
 ";
 
@@ -81,11 +82,15 @@ fn generated_code_is_named() {
     command.args(["--perf-basic-prof", "-e", NODE]);
     // With the option it also leaves a log of its own where it runs.
     command.current_dir(programs::scratch());
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let pid = child.id();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     let agent = Agent::trace(&["--pid", &pid.to_string()]);
+    // Only now, however long it took to attach.
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(b"go\n").unwrap();
     let deadline = Instant::now() + PATIENCE;
     while lines.next().is_some_and(|line| line.unwrap() != "full") {
         assert!(Instant::now() < deadline);
