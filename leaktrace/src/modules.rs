@@ -4,6 +4,7 @@
 mod early;
 pub mod elf;
 mod foreign;
+mod inodes;
 mod open;
 mod vdso;
 
@@ -16,7 +17,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use self::{early::EarlyFiles, elf::Headers};
+use self::{early::EarlyFiles, elf::Headers, inodes::Inodes, open::Volume};
 pub use self::{
     early::{EARLY_FILES_MAX, Mark},
     open::open_mapped,
@@ -87,14 +88,23 @@ pub struct Module {
     pub missing: Option<Missing>,
 }
 
-/// What tells one file from another, in two forms.
-///
-/// With the device it is exact, and known without reading. But overlay file
-/// systems show one file under a device number per container; then the build id
-/// stands in, and the change time, which no user can set.
+/// Where a file is that is told from others.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum At {
+    /// On this device, which is exact, and known without reading.
+    Device(u64),
+    /// In any overlay. They show one file under a device number per container;
+    /// then the build id stands in, and the change time, which no user can set.
+    Overlay,
+    /// Where an overlay may have it from. Such a file is another one on each
+    /// device, however alike (a snapshot of btrfs).
+    Below,
+}
+
+/// What tells one file from another.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct FileKey {
-    device: Option<u64>,
+    at: At,
     inode: u64,
     size: u64,
     modified_ns: (i64, i64),
@@ -107,9 +117,7 @@ struct FileKey {
 pub struct Modules {
     modules: Vec<Arc<Module>>,
     by_file: FxHashMap<FileKey, ModuleId>,
-    /// Device and inode from `/proc/PID/maps`: exact as long as the file is held,
-    /// because a held inode is not given to another file.
-    by_inode: FxHashMap<((u32, u32), u64), ModuleId>,
+    by_inode: Inodes,
     /// Files that only root can write: another file with the same build id would
     /// only fool itself.
     by_trusted_build_id: FxHashMap<BuildId, ModuleId>,
@@ -138,7 +146,7 @@ impl Modules {
             };
             return self.unopened(mapping, missing);
         }
-        if let Some(id) = self.known(mapping) {
+        if let Some(id) = self.known(pid, mapping) {
             return id;
         }
         match open::mapped_file(pid, mapping) {
@@ -189,17 +197,13 @@ impl Modules {
     }
 
     /// A module that this mapping surely shows, without a system call.
-    fn known(&self, mapping: &Mapping) -> Option<ModuleId> {
-        let by_inode = || self.by_inode.get(&(mapping.device, mapping.inode)).copied();
+    fn known(&self, pid: u32, mapping: &Mapping) -> Option<ModuleId> {
         let by_build_id = || {
             self.by_trusted_build_id
                 .get(mapping.build_id.as_ref()?)
                 .copied()
         };
-        (mapping.inode != 0)
-            .then(by_inode)
-            .flatten()
-            .or_else(by_build_id)
+        self.by_inode.get(pid, mapping).or_else(by_build_id)
     }
 
     /// Takes in the very file that is mapped.
@@ -208,23 +212,22 @@ impl Modules {
             return self.unopened(mapping, Missing::Gone);
         };
         let exact = FileKey {
-            device: Some(status.dev()),
+            at: At::Device(status.dev()),
             inode: status.ino(),
             size: status.size(),
             modified_ns: (status.mtime(), status.mtime_nsec()),
             changed_ns: (status.ctime(), status.ctime_nsec()),
             build_id: None,
         };
+        let volume = Volume::of(&file);
         let id = match self.by_file.get(&exact) {
             Some(id) => *id,
-            None => match self.opened_first(pid, mapping, file, &status, exact) {
+            None => match self.opened_first(pid, mapping, (file, volume), &status, exact) {
                 Ok(id) => id,
                 Err(missing) => return self.unopened(mapping, missing),
             },
         };
-        if mapping.inode != 0 && self.by_inode.len() < MODULES_MAX {
-            self.by_inode.insert((mapping.device, mapping.inode), id);
-        }
+        self.by_inode.insert(pid, mapping, (&status, volume), id);
         id
     }
 
@@ -233,19 +236,24 @@ impl Modules {
         &mut self,
         pid: Option<u32>,
         mapping: &Mapping,
-        file: File,
+        (file, volume): (File, Volume),
         status: &Metadata,
         exact: FileKey,
     ) -> Result<ModuleId, Missing> {
         let build_id = Headers::read(&file).ok().and_then(|it| it.build_id(&file));
-        let anywhere = FileKey {
-            device: None,
+        let elsewhere = |at: &At| FileKey {
+            at: *at,
             build_id,
             ..exact
         };
-        if build_id.is_some()
-            && let Some(id) = self.by_file.get(&anywhere).copied()
-        {
+        let same = match volume {
+            Volume::Overlay => [At::Overlay, At::Below].as_slice(),
+            Volume::Plain => &[At::Overlay],
+            Volume::Foreign => &[],
+        };
+        let same = same.iter().filter(|_| build_id.is_some()).map(elsewhere);
+        let known = same.into_iter().find_map(|it| self.by_file.get(&it));
+        if let Some(id) = known.copied() {
             if self.by_file.len() < 2 * MODULES_MAX {
                 self.by_file.insert(exact, id);
             }
@@ -271,7 +279,9 @@ impl Modules {
         }
         self.by_file.insert(exact, id);
         if let Some(build_id) = build_id {
-            self.by_file.insert(anywhere, id);
+            if let Some(at) = volume.seen_as() {
+                self.by_file.entry(elsewhere(&at)).or_insert(id);
+            }
             self.by_name
                 .insert((Some(build_id), mapping.path.clone()), id);
             if trusted {

@@ -66,6 +66,7 @@ impl Modules {
     pub fn forget_process(&mut self, pid: u32) {
         self.perf_maps.remove(&pid);
         self.perf_maps_missed.remove(&pid);
+        self.by_inode.forget_process(pid);
     }
 }
 

@@ -12,10 +12,13 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::Mode,
+    sys::{
+        stat::Mode,
+        statfs::{FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, fstatfs},
+    },
 };
 
-use super::{Missing, elf::Headers};
+use super::{At, Missing, elf::Headers};
 use crate::host::maps::Mapping;
 
 /// Opens the very file that a living process has mapped.
@@ -50,6 +53,37 @@ pub(super) fn proven_file(mapping: &Mapping) -> Option<File> {
     let file = own_file(&mapping.path)?;
     let found = Headers::read(&file).ok()?.build_id(&file);
     (found == Some(build_id)).then_some(file)
+}
+
+/// What a file system's word on its files is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Volume {
+    /// It shows files of another one under a device number of its own.
+    Overlay,
+    /// A user's own program speaks for it, and says what it likes.
+    Foreign,
+    /// The kernel keeps its inodes.
+    Plain,
+}
+
+impl Volume {
+    /// That of a file.
+    pub(super) fn of(file: &File) -> Self {
+        match fstatfs(file).map(|it| it.filesystem_type()) {
+            Ok(OVERLAYFS_SUPER_MAGIC) => Self::Overlay,
+            Ok(FUSE_SUPER_MAGIC) | Err(_) => Self::Foreign,
+            Ok(_) => Self::Plain,
+        }
+    }
+
+    /// Where others may see its files too.
+    pub(super) fn seen_as(self) -> Option<At> {
+        match self {
+            Self::Overlay => Some(At::Overlay),
+            Self::Plain => Some(At::Below),
+            Self::Foreign => None,
+        }
+    }
 }
 
 /// Opens a path that a process named in our own root.

@@ -185,7 +185,8 @@ impl Tracer {
             return Ok(None);
         };
         if examined.allocators.is_empty() {
-            if let Some(build_id) = examined.build_id {
+            // Anyone can write another file's build id into one of their own: only root's files speak for others.
+            if let Some(build_id) = examined.build_id.filter(|_| module.trusted) {
                 self.context.note_without(build_id);
             }
             return Ok(None);

@@ -116,7 +116,7 @@ impl Context {
         std::mem::replace(&mut self.map_records_lost, lost) != lost
     }
 
-    /// Notes that files with this build id define no allocator.
+    /// Notes that files with this build id define no allocator, which only a file that is trusted can tell.
     pub fn note_without(&mut self, build_id: BuildId) {
         self.without.insert(build_id);
     }

@@ -4,8 +4,9 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +17,8 @@ use std::{
 
 use crate::harness::{
     agent::Agent,
-    kernel, programs,
+    kernel,
+    programs::{self, Build},
     stream::Process,
     truth::{assert_exact, assert_exact_at_once, assert_live_at_once},
     workload::Workload,
@@ -136,8 +138,36 @@ fn a_libc_of_its_own_before_the_trace() {
     workload.finish();
 }
 
-/// One that appears during the trace is found and probed. What its first process did before that
-/// was not seen, and its report says so; the next process has it from the start.
+/// A program without an allocator that anybody may have written and that bears the build id of the C library; killed
+/// when dropped.
+struct Impostor(Child);
+
+impl Impostor {
+    fn start() -> Self {
+        let mut readelf = Command::new("readelf");
+        let notes = readelf.arg("-n").arg(programs::libc()).output().unwrap();
+        let notes = String::from_utf8(notes.stdout).unwrap();
+        let build_id = notes.split("Build ID: ").nth(1).unwrap();
+        let build_id = build_id.split_whitespace().next().unwrap();
+        let build = Build::of("cc", "silent.c", "impostor");
+        let note = format!("-Wl,--build-id=0x{build_id}");
+        let program = build.with(&["-nostdlib", "-static", &note]).program();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o777)).unwrap();
+        Self(Command::new(program).spawn().unwrap())
+    }
+}
+
+impl Drop for Impostor {
+    fn drop(&mut self) {
+        // One that has ended already is what was wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One that appears during the trace is found and probed, also after a file of a stranger with the same build id turned
+/// out to have no allocator. What its first process did before that was not seen, and its report says so; the next
+/// process has it from the start.
 #[test]
 fn a_libc_of_its_own_during_the_trace() {
     let Some(_turn) = kernel::turn(|| ()) else {
@@ -145,6 +175,8 @@ fn a_libc_of_its_own_during_the_trace() {
     };
     let directory = copied_libc("libc-during");
     let mut agent = Agent::trace(&["--interval", "100ms"]);
+    let impostor = Impostor::start();
+    agent.await_process(impostor.0.id(), |line| line["coverage"] == "none");
     let mut first = with_libc(&directory, "entry_points");
     agent.await_process(first.pid(), |line| line["coverage"] == "full");
     let of_first = first.talk.phase();
