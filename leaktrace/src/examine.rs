@@ -125,7 +125,7 @@ pub fn examine_file(
     };
     let more: Vec<Elf<'_>> = more
         .iter()
-        .filter_map(|bytes| Elf::parse_symbols(bytes).ok())
+        .filter_map(|symbols| Elf::parse_symbols(symbols.bytes()).ok())
         .collect();
     examined.has_all_symbols |= more.iter().any(Elf::has_full_symbols);
     let more: Vec<&Elf<'_>> = more.iter().collect();

@@ -74,6 +74,23 @@ impl<'r> Sparse<'r> {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_slice()
     }
+
+    /// The image, of which no more is to be read.
+    #[must_use]
+    pub fn finish(self) -> Image {
+        Image(self.bytes)
+    }
+}
+
+/// What was read of a file, at its places.
+pub struct Image(Zeroes);
+
+impl Image {
+    /// The file's bytes, zero where they were not read.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_slice()
+    }
 }
 
 /// Memory that is zero until it is written, and takes none until then. An allocator may hand out

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::Read as _,
+    io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::fs::{FileExt as _, OpenOptionsExt as _},
@@ -15,7 +15,11 @@ use nix::{
     sys::stat::Mode,
 };
 
-use crate::binary::elf::Elf;
+use super::load_tables;
+use crate::binary::{
+    elf::Elf,
+    sparse::{Image, Sparse},
+};
 
 /// As much as packed symbols may unfold to: those of the largest programs have some MiB.
 const UNFOLDED_BYTES_MAX: u64 = 64 << 20;
@@ -23,11 +27,30 @@ const UNFOLDED_BYTES_MAX: u64 = 64 << 20;
 /// Largest file of separate debug info of which the symbols are read.
 const DEBUG_BYTES_MAX: u64 = 512 << 20;
 
-/// Other files with symbols of the same file, as bytes. `root` is that of a process which maps it.
-pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, root: Option<&OwnedFd>) -> Vec<Vec<u8>> {
-    let mut found: Vec<Vec<u8>> = packed(elf).into_iter().collect();
+/// Another file with symbols of the same file.
+pub(super) enum Symbols {
+    /// It was packed into the file.
+    Packed(Vec<u8>),
+    /// It is a file of its own, of which the tables were read.
+    Separate(Image),
+}
+
+impl Symbols {
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Packed(bytes) => bytes,
+            Self::Separate(image) => image.bytes(),
+        }
+    }
+}
+
+/// Other files with symbols of the same file. `root` is that of a process which maps it.
+pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, root: Option<&OwnedFd>) -> Vec<Symbols> {
+    let mut found: Vec<Symbols> = packed(elf).map(Symbols::Packed).into_iter().collect();
     if let Some(root) = root {
-        found.extend(by_build_id(elf, root).or_else(|| by_link(elf, path, root)));
+        let separate = by_build_id(elf, root).or_else(|| by_link(elf, path, root));
+        found.extend(separate.map(Symbols::Separate));
     }
     found
 }
@@ -44,21 +67,21 @@ fn packed(elf: &Elf<'_>) -> Option<Vec<u8>> {
 }
 
 /// The file that the distribution installs for a build id, in the process's own root.
-fn by_build_id(elf: &Elf<'_>, root: &OwnedFd) -> Option<Vec<u8>> {
+fn by_build_id(elf: &Elf<'_>, root: &OwnedFd) -> Option<Image> {
     let build_id = elf.build_id().filter(|it| it.len() >= 2)?;
     let hex: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let path = format!("usr/lib/debug/.build-id/{}/{}.debug", &hex[..2], &hex[2..]);
-    let bytes = read_inside(root, &path)?;
-    let is_same = Elf::parse_symbols(&bytes)
+    let image = tables_of(&open_inside(root, &path)?)?;
+    let is_same = Elf::parse_symbols(image.bytes())
         .ok()?
         .build_id()
         .is_none_or(|it| it == build_id);
-    is_same.then_some(bytes)
+    is_same.then_some(image)
 }
 
 /// The file that the file itself names, beside it or where the distribution would put it. Only the
 /// last part of the name counts, its checksum must be right, and no file has a build id of another.
-fn by_link(elf: &Elf<'_>, path: &str, root: &OwnedFd) -> Option<Vec<u8>> {
+fn by_link(elf: &Elf<'_>, path: &str, root: &OwnedFd) -> Option<Image> {
     let section = elf.section(".gnu_debuglink")?;
     let end = section.iter().position(|byte| *byte == 0)?;
     let name = std::str::from_utf8(&section[..end]).ok()?;
@@ -73,21 +96,24 @@ fn by_link(elf: &Elf<'_>, path: &str, root: &OwnedFd) -> Option<Vec<u8>> {
         format!("{directory}/.debug/{name}"),
         format!("usr/lib/debug/{directory}/{name}"),
     ];
-    let is_same = |bytes: &Vec<u8>| {
-        let build_id = Elf::parse_symbols(bytes).ok().map(|it| it.build_id());
-        build_id == Some(elf.build_id()) && crc32(bytes) == checksum
+    let is_same = |file: &File, image: &Image| {
+        let build_id = Elf::parse_symbols(image.bytes())
+            .ok()
+            .map(|it| it.build_id());
+        build_id == Some(elf.build_id()) && crc32(file).is_ok_and(|it| it == checksum)
     };
-    candidates
-        .iter()
-        .filter_map(|path| read_inside(root, path))
-        .find(is_same)
+    candidates.iter().find_map(|path| {
+        let file = open_inside(root, path)?;
+        tables_of(&file).filter(|image| is_same(&file, image))
+    })
 }
 
 /// The checksum of debug links.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
+fn crc32(file: &File) -> io::Result<u32> {
+    // Whoever owns it may make it longer without end.
+    let mut crc = flate2::CrcReader::new(file.take(DEBUG_BYTES_MAX));
+    io::copy(&mut crc, &mut io::sink())?;
+    Ok(crc.crc().sum())
 }
 
 /// The root of a process, held, so that no name in it leads out of it.
@@ -96,8 +122,8 @@ pub(super) fn root_of(pid: u32) -> Option<OwnedFd> {
     nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty()).ok()
 }
 
-/// Reads a regular file below a root.
-fn read_inside(root: &OwnedFd, path: &str) -> Option<Vec<u8>> {
+/// Opens a regular file below a root.
+fn open_inside(root: &OwnedFd, path: &str) -> Option<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -108,12 +134,17 @@ fn read_inside(root: &OwnedFd, path: &str) -> Option<Vec<u8>> {
         return None;
     }
     // The handle pins the inode, so what is opened is what was checked.
-    let file: File = std::fs::OpenOptions::new()
+    std::fs::OpenOptions::new()
         .read(true)
         .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC)
         .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-        .ok()?;
-    let mut bytes = vec![0; usize::try_from(length).ok()?];
-    file.read_exact_at(&mut bytes, 0).ok()?;
-    Some(bytes)
+        .ok()
+}
+
+/// Reads the tables of a file: the rest of it, many times as much, is for debuggers.
+fn tables_of(file: &File) -> Option<Image> {
+    let read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
+    let mut image = Sparse::new(file.metadata().ok()?.len(), &read).ok()?;
+    load_tables(&mut image).ok()?;
+    Some(image.finish())
 }

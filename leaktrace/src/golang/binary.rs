@@ -51,7 +51,7 @@ const TABLE_SECTIONS: [&[u8]; 2] = [b".gopclntab", b".data.rel.ro.gopclntab"];
 
 /// Whether a section is one that Go's linker makes, whoever else had a say: a large program without any need not be
 /// gone through.
-fn is_of_go(section: &[u8]) -> bool {
+pub(super) fn is_of_go(section: &[u8]) -> bool {
     TABLE_SECTIONS.contains(&section)
         || section.windows(4).any(|it| it == b".go.")
         || section.starts_with(b".gosymtab")

@@ -7,6 +7,7 @@ pub mod globals;
 pub mod goroutines;
 pub mod layout;
 pub mod memory;
+pub mod peek;
 pub mod plan;
 pub mod program;
 pub mod sites;

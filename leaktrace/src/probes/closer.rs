@@ -15,8 +15,8 @@ use anyhow::Context as _;
 use aya::programs::uprobe::UProbeLink;
 
 /// Threads that close links. The kernel waits for every running probe of the host when one goes, some tens of
-/// milliseconds in which this thread sleeps and others may wait for the same end.
-const THREADS: usize = 8;
+/// milliseconds in which this thread sleeps and others may wait for the same end: a host with 60 allocators has 240 links.
+const THREADS: usize = 32;
 
 /// As long does an end in haste wait for links that are being closed: 64 of them take no longer on an idle host.
 const HASTE: Duration = Duration::from_secs(5);

@@ -10,6 +10,7 @@ use super::Tracer;
 use crate::{
     golang::{
         binary::{GoBinary, GoError},
+        peek::may_be_go,
         plan::{self, GoPlan, Way},
     },
     host::maps::{Mapping, read_maps},
@@ -192,13 +193,17 @@ impl GoAttachments {
     }
 }
 
-/// Reads a program at once, so that nobody can change it between two looks.
+/// Reads a program of Go's at once, so that nobody can change it between two looks.
 fn examine(module: &Module) -> GoProgram {
     let Some(file) = &module.file else {
         return GoProgram::Other;
     };
     let length = file.metadata().map_or(0, |it| it.len());
     if length > FILE_BYTES_MAX {
+        return GoProgram::Other;
+    }
+    let read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
+    if !may_be_go(length, &read) {
         return GoProgram::Other;
     }
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];

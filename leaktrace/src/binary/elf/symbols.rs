@@ -121,6 +121,15 @@ impl<'d> Elf<'d> {
         self.section_symbols(elf::SHT_SYMTAB).is_some()
     }
 
+    /// Where in the file the names of its sections lie; `None` where there are no sections.
+    pub fn section_names(&self) -> Option<std::ops::Range<u64>> {
+        let header = super::parse_header(self.bytes).ok()?;
+        let index = usize::from(header.e_shstrndx.get(LE).0);
+        let names = self.sections.as_ref()?.iter().nth(index)?;
+        let (start, size) = names.file_range(LE).filter(|_| index != 0)?;
+        Some(start..start.saturating_add(size))
+    }
+
     /// The bytes of a section by its name.
     pub fn section(&self, name: &str) -> Option<&'d [u8]> {
         let sections = self.sections.as_ref()?;
