@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use leaktrace_common::cookie::Family;
 
 use crate::{
-    allocators::{self, Allocator, ReturnProbes},
+    allocators::{self, Allocator, Defined, ReturnProbes},
     binary::{
         elf::{Elf, header_ranges, table_ranges},
         sparse::Sparse,
@@ -26,6 +26,10 @@ use crate::{
 
 /// As many bytes of texts are searched: those of the largest programs have some dozens of MiB.
 const TEXT_BYTES_MAX: u64 = 256 << 20;
+
+/// A Rust program with more code is not read to find out whether its global allocator is one of its own: large ones take
+/// one that is known, or the system's.
+const RUST_BYTES_MAX: u64 = 16 << 20;
 
 /// Bytes of a file header.
 const FILE_HEADER_BYTES: u64 = 64;
@@ -134,14 +138,19 @@ pub fn examine_file(
     } else {
         elf.text_ranges()
     };
-    if !allocators::defines_any(&elf, &more) {
-        drop(elf);
+    let constants = elf.constant_ranges();
+    let code_bytes = constants.iter().map(|it| it.end - it.start).sum::<u64>();
+    let is_wanted = match allocators::defined(&elf, &more) {
+        Defined::None => false,
+        Defined::RustAlone => code_bytes <= RUST_BYTES_MAX,
+        Defined::Allocators => true,
+    };
+    drop(elf);
+    if !is_wanted {
         examined.hidden = mentioned(&mut image, texts);
         return Ok(examined);
     }
     // Only now the code, and the data that never changes: most files have no allocator.
-    let constants = elf.constant_ranges();
-    drop(elf);
     for range in constants {
         image
             .load(range)

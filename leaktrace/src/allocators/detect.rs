@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use leaktrace_common::cookie::{Family, Shape};
+use leaktrace_common::cookie::Family;
 use rustc_hash::FxHashMap;
 
 use super::families::{CPP, EntryPoint, JEMALLOC, MALLOC, MIMALLOC, RUST, TCMALLOC};
@@ -195,10 +195,28 @@ impl<'d> Census<'d> {
     }
 }
 
-/// Whether a file may define an allocator: only then its code has to be read.
+/// What a file may define: only then its code has to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defined {
+    /// Nothing that allocates.
+    None,
+    /// What every Rust program allocates by.
+    RustAlone,
+    /// An allocator.
+    Allocators,
+}
+
+/// What a file may define, by its names.
 #[must_use]
-pub fn defines_any(elf: &Elf<'_>, more: &[&Elf<'_>]) -> bool {
-    !find(elf, more).is_empty()
+pub fn defined(elf: &Elf<'_>, more: &[&Elf<'_>]) -> Defined {
+    let found = find(elf, more);
+    if found.is_empty() {
+        Defined::None
+    } else if found.iter().all(|it| it.family == Family::Rust) {
+        Defined::RustAlone
+    } else {
+        Defined::Allocators
+    }
 }
 
 /// The functions of a file that allocate or free, in the order of the tables.
@@ -236,11 +254,6 @@ fn accept(elf: &Elf<'_>, census: Census<'_>) -> Vec<Found> {
         let has_inside = census.inside.iter().any(|name| name.starts_with(prefix));
         has_inside && names.into_iter().any(|name| census.has(prefix, name))
     };
-    let has_blocks = census.seen.iter().any(|(table, point, ..)| {
-        let is_rust = *table == Table::Rust;
-        !is_rust && *table != Table::Cpp && point.layout.shape == Shape::Block
-    });
-    let rust_is_lowest = !has_blocks && !elf.imports("malloc") && !elf.imports("posix_memalign");
     let mut found: Vec<Found> = Vec::new();
     for (table, point, prefix, definition) in &census.seen {
         let family = match table {
@@ -251,7 +264,8 @@ fn accept(elf: &Elf<'_>, census: Census<'_>) -> Vec<Found> {
             Table::Jemalloc => (is_complete("") && has_malloc).then_some(malloc_family),
             Table::Tcmalloc => Some(Family::Tcmalloc),
             Table::Mimalloc => Some(Family::Mimalloc),
-            Table::Rust => rust_is_lowest.then_some(Family::Rust),
+            // Whether another is seen below it, its code will tell.
+            Table::Rust => Some(Family::Rust),
             Table::Cpp if has_malloc => Some(malloc_family),
             Table::Cpp if census.has_any(Table::Mimalloc) => Some(Family::Mimalloc),
             Table::Cpp => Some(Family::Cpp),

@@ -13,7 +13,11 @@ use leaktrace_common::{
 };
 
 pub use self::{
-    detect::defines_any, families::EntryPoint, plan::examine, texts::mentioned, version::version,
+    detect::{Defined, defined},
+    families::EntryPoint,
+    plan::examine,
+    texts::mentioned,
+    version::version,
 };
 use crate::{binary::placement::CostClass, host::return_probes};
 

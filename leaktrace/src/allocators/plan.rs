@@ -26,7 +26,9 @@ pub fn examine(elf: &Elf<'_>, more: &[&Elf<'_>], return_probes: ReturnProbes) ->
 /// Chooses the probes for what was found.
 pub(super) fn plan(elf: &Elf<'_>, found: &[Found], return_probes: ReturnProbes) -> Vec<Allocator> {
     let mut allocators: Vec<Allocator> = Vec::new();
-    for each in found {
+    let rust_is_seen_below = rust_is_seen_below(elf, found);
+    let is_wanted = |it: &&Found| it.family != Family::Rust || !rust_is_seen_below;
+    for each in found.iter().filter(is_wanted) {
         let judged = judge(elf, found, each, return_probes);
         let family = match &judged {
             Ok(Judged::Probe(layout, _)) if layout.shape == Shape::Outer => Family::Cpp,
@@ -68,6 +70,23 @@ pub(super) fn plan(elf: &Elf<'_>, found: &[Found], return_probes: ReturnProbes) 
     allocators
 }
 
+/// Whether Rust's functions end in others that are seen: then they need not be.
+///
+/// That a file has or asks for a `malloc` does not tell: Rust's library calls it for purposes of its own, whatever the
+/// global allocator is.
+fn rust_is_seen_below(elf: &Elf<'_>, found: &[Found]) -> bool {
+    let is_alloc = |it: &&Found| it.family == Family::Rust && it.point.layout.shape == Shape::Block;
+    found.iter().filter(is_alloc).any(|each| {
+        flow::leads_to(elf, each.svma, |target| {
+            let entry = entry_at(found, each, target);
+            let known = found
+                .iter()
+                .any(|it| it.family == Family::Rust && Some(it.svma) == target.svma);
+            !known && entry.is_some_and(|(_, layout)| layout.shape.returns_block())
+        })
+    })
+}
+
 /// What is to be done about a function.
 enum Judged {
     /// It does nothing but jump to this one, which is seen.
@@ -82,6 +101,12 @@ fn judge(
     each: &Found,
     return_probes: ReturnProbes,
 ) -> Result<Judged, String> {
+    if each.family == Family::Rust {
+        // It does, and not with every call: a free that is missed makes a leak of what is none.
+        return Err(String::from(
+            "the compiler may have put it into its callers, and no function that is known lies behind it",
+        ));
+    }
     if each.ifunc {
         return Err(String::from(
             "an IFUNC: its address is the resolver's, not the function's",

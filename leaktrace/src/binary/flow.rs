@@ -13,6 +13,8 @@ const MAX_INSTRUCTIONS: usize = 8192;
 const INSTRUCTION_BYTES: u64 = 15;
 /// A function that returns at more places is not followed.
 const MAX_RETURNS: usize = 64;
+/// Rust's function for an allocation calls that of a type, and this that of the system's.
+const MAX_CALLS: u32 = 2;
 /// A jump leads through a table of links and at most one more.
 const MAX_HOPS: usize = 4;
 
@@ -89,6 +91,49 @@ pub fn calls<'d>(elf: &Elf<'d>, svma: u64, size: u64) -> Vec<Target<'d>> {
         }
     }
     targets
+}
+
+/// Whether a function leads to a wanted one, or to one that is not known: by jumps, by its own calls, or by those of what
+/// it calls.
+///
+/// No further: far enough behind every function are those that tell of a failure, and they call everything.
+pub fn leads_to(elf: &Elf<'_>, svma: u64, is_wanted: impl Fn(Target<'_>) -> bool) -> bool {
+    let mut visited = BTreeSet::new();
+    let mut waiting = vec![(svma, 0)];
+    while let Some((start, depth)) = waiting.pop() {
+        let mut at = start;
+        while visited.len() < MAX_INSTRUCTIONS && visited.insert(at) {
+            let code = elf.code_up_to(at, INSTRUCTION_BYTES);
+            let mut decoder = Decoder::with_ip(64, code, at, DecoderOptions::NONE);
+            if !decoder.can_decode() {
+                break;
+            }
+            let instruction = decoder.decode();
+            let flow = instruction.flow_control();
+            let is_call = matches!(flow, FlowControl::Call | FlowControl::IndirectCall);
+            if is_call || is_jump(&instruction) {
+                let Some(target) = direct_target(elf, &instruction) else {
+                    return true;
+                };
+                let target = resolved(elf, target);
+                if is_wanted(target) {
+                    return true;
+                }
+                let depth = depth + u32::from(is_call);
+                let next = target.svma.filter(|_| depth <= MAX_CALLS);
+                waiting.extend(next.map(|it| (it, depth)));
+            }
+            match flow {
+                FlowControl::ConditionalBranch => {
+                    waiting.push((instruction.near_branch_target(), depth));
+                }
+                FlowControl::Next | FlowControl::Call | FlowControl::IndirectCall => {}
+                _ => break,
+            }
+            at = instruction.next_ip();
+        }
+    }
+    false
 }
 
 /// What a function calls or jumps to first, where every path from its entry leads there.

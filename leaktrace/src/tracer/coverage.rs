@@ -49,7 +49,9 @@ impl Tracer {
             if self.attachments.allocators(module).is_empty() {
                 continue;
             }
-            if !self.attachments.is_placed(tgid, module) {
+            let mut found = self.attachments.allocators(module).iter();
+            let has_probes = found.any(|it| !it.probes.is_empty());
+            if has_probes && !self.attachments.is_placed(tgid, module) {
                 let failure = self.attachments.failure(tgid, module);
                 why_not.get_or_insert_with(|| {
                     failure.unwrap_or_else(|| format!("{path} was not probed in time"))
@@ -59,6 +61,12 @@ impl Tracer {
             }
             for allocator in self.attachments.allocators(module) {
                 is_partial |= !allocator.not_covered.is_empty();
+                if let Some(missing) = allocator.not_covered.first()
+                    && allocator.probes.is_empty()
+                {
+                    let why = || format!("{} of {path}: {}", missing.name, missing.reason);
+                    why_not.get_or_insert_with(why);
+                }
                 allocators.push((allocator.makes_blocks(), described(allocator, &path)));
             }
         }

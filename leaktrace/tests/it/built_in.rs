@@ -83,6 +83,25 @@ fn musl_in_a_static_rust_program() {
     assert_eq!(allocators(&process), ["musl"]);
 }
 
+/// A Rust program whose allocator has no names of its own is not covered in full, whatever its C library gives out: what
+/// every Rust program allocates by may be anywhere.
+#[test]
+fn one_of_its_own_in_a_rust_program() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let build = Build::of("rustc", "rust/allocator.rs", "rust-bump").with(&["--cfg", "bump"]);
+    let mut workload = Workload::run(&mut Command::new(build.program()));
+    let agent = Agent::trace(&["--pid", &workload.pid_text()]);
+    workload.talk.phase();
+    let process = agent.interrupt().process(workload.pid());
+    workload.finish();
+    assert_eq!(process.line["coverage"], "partial", "{:#}", process.line);
+    assert_eq!(allocators(&process), ["glibc", "rust"]);
+    let reason = process.line["coverage_reason"].as_str().unwrap();
+    assert!(reason.starts_with("__rust_alloc of "), "{reason}");
+}
+
 /// libc++'s operators, which are another library's than libstdc++'s.
 #[test]
 fn operators_of_libcxx() {

@@ -65,18 +65,6 @@ impl<'d> Elf<'d> {
         }
     }
 
-    /// Whether the file asks others for a function of this name.
-    pub fn imports(&self, name: &str) -> bool {
-        let symbols = self.exported_symbols();
-        symbols.is_some_and(|table| {
-            table.symbols.iter().any(|symbol| {
-                symbol.is_undefined(LE)
-                    && string_at(table.strings, u64::from(symbol.st_name(LE)), name.len())
-                        == Some(name.as_bytes())
-            })
-        })
-    }
-
     /// What the loader writes into the slot at an address.
     pub fn bound_at(&self, slot_svma: u64) -> Option<Bound<'d>> {
         let slots = self.slots.get_or_init(|| self.read_slots());

@@ -1,5 +1,6 @@
 //! Owns a known set of live blocks of Rust's own types, on a global allocator that is chosen when it is built: jemalloc
-//! under the prefix that Rust's crates give it (`--cfg jemalloc`), mimalloc (`--cfg mimalloc`), else the system's.
+//! under the prefix that Rust's crates give it (`--cfg jemalloc`), mimalloc (`--cfg mimalloc`), one of its own that has no
+//! names (`--cfg bump`), else the system's.
 //! Must not know how it is traced.
 
 use std::{
@@ -84,7 +85,7 @@ unsafe impl GlobalAlloc for Chosen {
 }
 
 // SAFETY: it is the system's allocator, which is one.
-#[cfg(not(any(jemalloc, mimalloc)))]
+#[cfg(not(any(jemalloc, mimalloc, bump)))]
 unsafe impl GlobalAlloc for Chosen {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
@@ -95,6 +96,42 @@ unsafe impl GlobalAlloc for Chosen {
         // SAFETY: the caller's promises are passed on.
         unsafe { std::alloc::System.dealloc(block, layout) }
     }
+}
+
+#[cfg(bump)]
+mod bump {
+    use std::sync::atomic::AtomicUsize;
+
+    /// More than the program asks for.
+    pub const ARENA_BYTES: usize = 64 << 20;
+    /// Where the memory begins that nobody has, once there is any.
+    pub static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+    unsafe extern "C" {
+        pub fn mmap(at: *mut u8, length: usize, protection: i32, flags: i32, fd: i32, offset: i64) -> *mut u8;
+    }
+}
+
+/// It hands out the kernel's memory from one end to the other and takes nothing back.
+// SAFETY: no two blocks overlap, and each is as aligned as asked for.
+#[cfg(bump)]
+unsafe impl GlobalAlloc for Chosen {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        use std::sync::atomic::Ordering::Relaxed;
+        if bump::NEXT.load(Relaxed) == 0 {
+            const READ_WRITE: i32 = 3;
+            const PRIVATE_ANONYMOUS: i32 = 0x22;
+            // SAFETY: a new mapping replaces nothing. Before there is a second thread nobody else asks.
+            let arena = unsafe {
+                bump::mmap(std::ptr::null_mut(), bump::ARENA_BYTES, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0)
+            };
+            bump::NEXT.store(arena as usize, Relaxed);
+        }
+        let taken = bump::NEXT.fetch_add(layout.size() + layout.align(), Relaxed);
+        taken.next_multiple_of(layout.align()) as *mut u8
+    }
+
+    unsafe fn dealloc(&self, _block: *mut u8, _layout: Layout) {}
 }
 
 #[global_allocator]
