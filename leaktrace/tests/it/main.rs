@@ -10,6 +10,7 @@ mod built_in;
 mod command_line;
 mod contained;
 mod containers;
+mod databases;
 mod entry_points;
 mod exchange;
 mod forker;

@@ -71,7 +71,7 @@ pub fn free_port() -> u16 {
 }
 
 /// All calls were seen, and the figures add up, over the process and over its sites.
-fn assert_adds_up(process: &Process) {
+pub fn assert_adds_up(process: &Process) {
     let line = &process.line;
     assert_eq!(process.accuracy(), "exact", "{line:#}");
     assert_eq!(line["coverage"], "full", "{line:#}");

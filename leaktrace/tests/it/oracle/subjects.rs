@@ -210,7 +210,7 @@ pub fn postgres() -> Subject {
 }
 
 /// Where Debian has the newest version's programs.
-fn postgres_bin() -> PathBuf {
+pub fn postgres_bin() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("Debian's package is installed");
     let newest = versions.flatten().map(|it| it.path()).max();
     newest.expect("a version is installed").join("bin")
