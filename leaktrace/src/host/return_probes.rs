@@ -5,8 +5,9 @@
 //! or refuse a call that must not fail. Since
 //! <https://github.com/torvalds/linux/commit/cf6cb56ef24410fb5308f9655087f1eddf4452e6> no filter is asked.
 
-/// The first patch releases of 6.12 and 6.13 that surely have the mend. It came somewhat earlier; where the results of
-/// calls can be had otherwise, caution costs little.
+/// The first patch releases of 6.12 and 6.13 that surely have the mend. It came somewhat earlier (it was made in February
+/// 2025, these are of March); where the results of calls can be had otherwise, caution costs little. 6.11 had
+/// ended by then: <https://github.com/systemd/systemd/issues/34615> tells of the harm there.
 const MENDED: [(u32, u32, u32); 2] = [(6, 12, 20), (6, 13, 9)];
 
 /// Whether a return probe may end the process that it stands in, on the kernel of this release (`uname -r`).

@@ -1,7 +1,10 @@
 //! Owns looking at one process: the files that it maps, and what would be probed of them.
 //! Must not know how it is shown.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, LazyLock},
+};
 
 use rustc_hash::FxHashMap;
 
@@ -246,9 +249,24 @@ fn described(
 pub(super) fn cost(class: CostClass) -> (&'static str, (u32, u32)) {
     match class {
         CostClass::Emulated => ("emulated", EMULATED_NS),
-        CostClass::Nop5 => ("nop", NOP5_NS),
-        CostClass::Stepped => ("stepped", STEPPED_NS),
+        CostClass::Nop5 if *NOPS_ARE_CHEAP => ("nop", NOP5_NS),
+        CostClass::Nop5 | CostClass::Stepped => ("stepped", STEPPED_NS),
     }
+}
+
+/// Whether this kernel makes a system call of a probed nop.
+static NOPS_ARE_CHEAP: LazyLock<bool> = LazyLock::new(|| {
+    let names = nix::sys::utsname::uname();
+    names.is_ok_and(|it| are_nops_cheap(&it.release().to_string_lossy()))
+});
+
+/// The same of the kernel of a release (`uname -r`): since 6.18; before, it steps over the nop as over anything else.
+/// <https://github.com/torvalds/linux/blob/v6.18/arch/x86/kernel/uprobes.c>, `arch_uprobe_optimize`
+fn are_nops_cheap(release: &str) -> bool {
+    let mut numbers = release.split(|char: char| !char.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|it| it.parse().ok()).unwrap_or(0);
+    let version: (u32, u32) = (next(), next());
+    version >= (6, 18)
 }
 
 /// By what the stacks through a file are walked.
@@ -266,4 +284,20 @@ fn unwinding(mapping: &Mapping, module: &Module) -> Option<InspectedUnwinding> {
         path: mapping.path.clone(),
         by,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a probed nop costs depends on the kernel.
+    #[test]
+    fn nops_are_cheap_on_newer_kernels() {
+        for release in ["6.18.44", "6.19-rc1", "7.2.13+deb14"] {
+            assert!(are_nops_cheap(release), "{release}");
+        }
+        for release in ["6.17.9-arch1", "6.1.0-56-cloud-amd64", "5.10.0", ""] {
+            assert!(!are_nops_cheap(release), "{release}");
+        }
+    }
 }
