@@ -3,10 +3,12 @@
 //!
 //! Up to 1000 processes sleep, on 60 copies of the C library at most, each of which is a file of its own. The agent is asked
 //! to trace them by name, each with probes of its own, or the whole host, and to stop at once: its CPU time covers looking
-//! at the files, their unwind tables, attaching and detaching.
+//! at the files, their unwind tables, attaching and detaching. Then programs start with a C library that nobody has mapped
+//! yet, under a trace of the host: how long they run until their allocations are seen.
+
+mod notice;
 
 #[path = "../support/mod.rs"]
-#[expect(dead_code, reason = "one figure has no spread")]
 mod support;
 
 use std::{
@@ -95,6 +97,13 @@ fn main() -> anyhow::Result<()> {
         round("the host", &[])?;
         drop(crowd);
     }
+    let rounds = if options.is_quick { 3 } else { 20 };
+    let workshop = Crowd::start(0, 1)?;
+    let noticed = notice::measure(&agent(), &workshop.directory, rounds)?;
+    println!(
+        "a new file is probed {:.1} ms after its program is started (median of {rounds}; {:.1} to {:.1})",
+        noticed.median, noticed.min, noticed.max,
+    );
     Ok(())
 }
 
