@@ -191,12 +191,21 @@ const VERDICT_CHARS_MAX: usize = 160;
 
 /// Adds the remedy to a refusal by the kernel, and leaves the verifier's word of it.
 fn refused(error: anyhow::Error) -> anyhow::Error {
-    let is_denied = error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| matches!(error.raw_os_error(), Some(1 | 13)))
-            || matches!(cause.downcast_ref::<ProgramError>(), Some(ProgramError::LoadError { io_error, .. }) if matches!(io_error.raw_os_error(), Some(1 | 13)))
-    });
+    let is_of = |numbers: &[i32]| {
+        error.chain().any(|cause| {
+            let number = match cause.downcast_ref() {
+                Some(ProgramError::LoadError { io_error, .. }) => io_error.raw_os_error(),
+                _ => cause
+                    .downcast_ref::<std::io::Error>()
+                    .and_then(std::io::Error::raw_os_error),
+            };
+            number.is_some_and(|it| numbers.contains(&it))
+        })
+    };
+    if is_of(&[nix::libc::ESRCH]) {
+        return anyhow!("it ended before its probes were in place");
+    }
+    let is_denied = is_of(&[nix::libc::EPERM, nix::libc::EACCES]);
     if is_denied {
         return verdict(error)
             .context("the kernel denies eBPF; remedy: run as root, and see `leaktrace doctor`");

@@ -123,7 +123,18 @@ fn postgres_under_its_load_tool() {
     let others = others.filter(|line| line["type"] == "process" && line["process"]["pid"] != pid);
     let mut served = 0;
     for line in others {
-        assert_eq!(line["process"]["executable"]["name"], "postgres", "{line:#}");
+        assert_eq!(
+            line["process"]["executable"]["name"], "postgres",
+            "{line:#}"
+        );
+        if line["coverage"] == "none" {
+            // One that helps for a moment may be faster than its probes.
+            assert_eq!(
+                line["coverage_reason"], "it ended before its probes were in place",
+                "{line:#}"
+            );
+            continue;
+        }
         assert_eq!(line["coverage"], "full", "{line:#}");
         let lost = &line["accuracy"]["lost"];
         assert!(lost["allocations_lost"].is_null(), "{line:#}");
