@@ -8,6 +8,8 @@ pub mod containers;
 pub mod doctor;
 pub mod fresh_memory;
 pub mod group_memory;
+#[cfg(test)]
+mod growing;
 pub mod lineage;
 pub mod maps;
 pub mod memory;
