@@ -32,7 +32,7 @@ const INSIDE_PAGES_MAX: u64 = 4;
 /// would be needed for two blocks at one address, takes longer.
 const TOLD_TWICE_US: u64 = 100;
 
-/// So do those whose thread lost its turn between them, where no collection has begun since.
+/// So do those whose thread lost its turn between them, where no collection has swept the block's span since.
 const TOLD_TWICE_LATE_US: u64 = 1_000_000;
 
 /// Go collects at least every two minutes once it has collected at all, and a while longer for one
@@ -159,8 +159,10 @@ impl GoHeap {
             Ok(index) => {
                 let known = page[index];
                 let later_us = block.time_us().saturating_sub(known.time_us());
-                let may_have_died = known.time_us() < self.marking_since_us;
-                if later_us < TOLD_TWICE_US || later_us < TOLD_TWICE_LATE_US && !may_have_died {
+                // Its span must have been swept before another can have its place. That a collection has begun since is
+                // not enough: it is told of before it waits for all threads to stop.
+                let is_unswept = known.survived() == 0;
+                if later_us < TOLD_TWICE_US || later_us < TOLD_TWICE_LATE_US && is_unswept {
                     return Put::ToldTwice;
                 }
                 page[index] = block;

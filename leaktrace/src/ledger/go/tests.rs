@@ -181,6 +181,21 @@ fn a_block_at_a_live_address() {
     assert_eq!(told.process().anomalies().frees_implied, 1);
 }
 
+/// A collection that begins while one function has handed on a block and the other has not makes no second block of
+/// it; once the block's span is swept, another may have its place.
+#[test]
+fn a_block_told_around_the_beginning_of_a_collection() {
+    let mut told = Told::default();
+    let millisecond = SECOND / 1_000;
+    told.alloc(0, 64, 1, SECOND).cycle(SECOND + millisecond);
+    told.alloc(0, 64, 2, SECOND + 5 * millisecond);
+    assert_eq!((told.live(1), told.live(2)), ((1, 64), (0, 0)));
+    told.sweep(0, 1, 64, &[0]);
+    told.alloc(0, 64, 2, SECOND + 600 * millisecond);
+    assert_eq!((told.live(1), told.live(2)), ((0, 0), (1, 64)));
+    assert_eq!(told.process().anomalies().frees_implied, 1);
+}
+
 /// A collection counts for what was there when it began to mark.
 #[test]
 fn survivors_are_judged_ones() {
