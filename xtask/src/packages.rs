@@ -1,5 +1,5 @@
-//! Owns the programs that only the tests need: real servers to trace.
-//! Must not know what the tests do with them.
+//! Owns the programs that come from packages: what the tests trace, and what other commands need.
+//! Must not know what is done with them.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -137,18 +137,31 @@ pub fn ensure() -> Result<()> {
 }
 
 fn ensure_packages() -> Result<()> {
-    let packages: Vec<_> = absent().map(|program| program.package).collect();
-    if packages.is_empty() {
+    let programs: Vec<_> = absent()
+        .map(|program| (program.name, program.package))
+        .collect();
+    provide(&programs, "the tests")
+}
+
+/// Installs what is missing of some programs (or other files), each with Debian's package; `purpose` is what for.
+///
+/// # Errors
+/// Fails, with the remedy, without root, without apt, or where apt fails.
+pub fn provide(needed: &[(&str, &str)], purpose: &str) -> Result<()> {
+    let absent = absent_of(needed);
+    if absent.is_empty() {
         return Ok(());
     }
-    let names = missing_packages().join(", ");
+    let packages = packages_of(&absent);
+    let remedy = format!("(Debian: apt-get install {})", packages.join(" "));
+    let names = names_of(&absent);
     if !toolchain::is_in_path("apt-get") {
-        bail!("{names} missing, and there is no apt-get: install them by other means");
+        bail!("no {names}, and no apt-get to bring it: install it by other means {remedy}");
     }
     if !agent::is_root() {
-        bail!("{names} missing: run `cargo xtask setup --test-programs` as root");
+        bail!("no {names}: run this as root, which installs it, or install it {remedy}");
     }
-    eprintln!("xtask: installing {} for the tests", packages.join(", "));
+    eprintln!("xtask: installing {} for {purpose}", packages.join(", "));
     // A fresh machine has no package lists, or old ones that name files long gone.
     apt(&["update", "-qq"])?;
     let install = ["install", "-y", "-qq", "--no-install-recommends"];
@@ -161,14 +174,34 @@ fn ensure_packages() -> Result<()> {
     if !qemu.is_empty() && apt(&install).is_err() {
         apt_with_backports(&install)?;
     }
-    let left = missing_packages();
+    let left = absent_of(&absent);
     if !left.is_empty() {
         bail!(
-            "{} still missing after apt-get install: install them by hand",
-            left.join(", ")
+            "still no {} after apt-get install: install it by hand",
+            names_of(&left)
         );
     }
     Ok(())
+}
+
+/// Those that this machine lacks.
+fn absent_of<'a>(programs: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut absent = programs.to_vec();
+    absent.retain(|(name, _)| !is_installed(name));
+    absent
+}
+
+/// Debian's packages with some programs, each once.
+fn packages_of<'a>(programs: &[(&'a str, &'a str)]) -> Vec<&'a str> {
+    let mut packages: Vec<_> = programs.iter().map(|(_, package)| *package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
+}
+
+fn names_of(programs: &[(&str, &str)]) -> String {
+    let names: Vec<_> = programs.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
 }
 
 /// Runs apt-get with Debian's backports first, beside the machine's own sources, whose files stay as they are.
@@ -202,7 +235,7 @@ fn apt(args: &[&str]) -> Result<()> {
         // dpkg's word is progress; stdout is for results.
         .stdout(Stdio::null());
     toolchain::scrub(&mut apt);
-    agent::run(&mut apt).context("apt-get could not install the tests' programs")
+    agent::run(&mut apt).context("apt-get could not install what is missing")
 }
 
 /// Whether a program can be started. Servers lie in directories that an ordinary

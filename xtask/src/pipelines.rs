@@ -17,9 +17,7 @@ pub fn run(nodes: u32) -> Result<()> {
     if !log.exists() {
         bail!("no {}: run `cargo xtask pods` first", log.display());
     }
-    if !packages::is_installed("rsyslogd") {
-        bail!("no rsyslogd: install it (Debian: apt-get install rsyslog)");
-    }
+    packages::provide(&[("rsyslogd", "rsyslog")], "the pipelines")?;
     let own = Path::new("xtask/src/pipelines");
     let mut pipelines = python::command(&python::ENGINES, own)?;
     pipelines

@@ -49,20 +49,15 @@ const RUNS: [(&str, &str); 3] = [
     ("own-seccomp", "pods"),
 ];
 
-/// Whether the programs are there, and we may start containers.
+/// Brings the programs that are missing. Only root may start containers.
 ///
 /// # Errors
-/// Fails, with the remedy, where not.
+/// Fails, with the remedy, without root, and where a program cannot be installed.
 pub fn check(needed: &[(&str, &str)]) -> Result<()> {
-    for (program, package) in needed {
-        if !packages::is_installed(program) {
-            bail!("no {program}: install it (Debian: apt-get install {package})");
-        }
-    }
     if !agent::is_root() {
         bail!("containers need root: run this as root");
     }
-    Ok(())
+    packages::provide(needed, "the pods")
 }
 
 /// What a run of pods is made of.

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::agent::{self, Profile};
 use crate::setup::Tools;
@@ -15,9 +15,7 @@ use crate::{packages, toolchain};
 /// # Errors
 /// Fails where something is missing, and where the agent grows, ends or is not served well.
 pub fn run(tools: &Tools, minutes: u32, may_set_clock: bool, options: &[OsString]) -> Result<()> {
-    if !packages::is_installed("prometheus") {
-        bail!("no prometheus: install it (Debian: apt-get install prometheus)");
-    }
+    packages::provide(&[("prometheus", "prometheus")], "the soak")?;
     let agent = agent::build(tools, Profile::Release)?;
     let mut soak = toolchain::command("python3");
     soak.arg("-u")

@@ -8,13 +8,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use self::kernels::Kernel;
 pub use self::kernels::names;
 use crate::agent::{self, Profile};
 use crate::setup::Tools;
-use crate::toolchain;
+use crate::{packages, toolchain};
 
 /// What runs as the guest's first process.
 const INIT: &str = include_str!("vm/init.sh");
@@ -34,10 +34,7 @@ const NEEDED: [(&str, &str); 3] = [
 /// # Errors
 /// Fails, with the remedy, where a program is missing, or a kernel cannot be fetched or booted.
 pub fn run(tools: &Tools, chosen: &[String]) -> Result<ExitCode> {
-    let lacking = missing();
-    if let Some((program, package)) = lacking.first() {
-        bail!("no {program} in PATH: install it (Debian: apt-get install {package})");
-    }
+    packages::provide(&NEEDED, "the kernels")?;
     let agent = agent::build(tools, Profile::Dist)?;
     Ok(if boot_all(&agent, kernels::choose(chosen))? {
         ExitCode::SUCCESS
