@@ -4,12 +4,7 @@
 
 mod symbols;
 
-use std::{
-    fs::File,
-    io,
-    ops::Range,
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
-};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
 use anyhow::Context as _;
 use leaktrace_common::cookie::Family;
@@ -20,7 +15,7 @@ use crate::{
         elf::{Elf, header_ranges, table_ranges},
         sparse::Sparse,
     },
-    host::maps::BuildId,
+    host::{maps::BuildId, process_root::ProcessRoot},
     modules::Module,
 };
 
@@ -96,7 +91,7 @@ pub fn examine(module: &Module, pid: u32, return_probes: ReturnProbes) -> anyhow
             .map_or("it could not be opened", |missing| missing.reason());
         format!("{}: {why}", module.name)
     })?;
-    examine_file(file, &module.path, symbols::root_of(pid), return_probes)
+    examine_file(file, &module.path, ProcessRoot::of(pid).ok(), return_probes)
 }
 
 /// The same of an open file, which is called `path` in its process, whose root this is.
@@ -107,7 +102,7 @@ pub fn examine(module: &Module, pid: u32, return_probes: ReturnProbes) -> anyhow
 pub fn examine_file(
     file: &File,
     path: &str,
-    root: Option<OwnedFd>,
+    root: Option<ProcessRoot>,
     return_probes: ReturnProbes,
 ) -> anyhow::Result<Examined> {
     let read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);

@@ -4,21 +4,16 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::{FileExt as _, OpenOptionsExt as _},
-    },
-};
-
-use nix::{
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::Mode,
+    os::unix::fs::FileExt as _,
 };
 
 use super::load_tables;
-use crate::binary::{
-    elf::Elf,
-    sparse::{Image, Sparse},
+use crate::{
+    binary::{
+        elf::Elf,
+        sparse::{Image, Sparse},
+    },
+    host::process_root::ProcessRoot,
 };
 
 /// As much as packed symbols may unfold to: those of the largest programs have some MiB.
@@ -46,7 +41,7 @@ impl Symbols {
 }
 
 /// Other files with symbols of the same file. `root` is that of a process which maps it.
-pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, root: Option<&OwnedFd>) -> Vec<Symbols> {
+pub(super) fn elsewhere(elf: &Elf<'_>, path: &str, root: Option<&ProcessRoot>) -> Vec<Symbols> {
     let mut found: Vec<Symbols> = packed(elf).map(Symbols::Packed).into_iter().collect();
     if let Some(root) = root {
         let separate = by_build_id(elf, root).or_else(|| by_link(elf, path, root));
@@ -67,11 +62,11 @@ fn packed(elf: &Elf<'_>) -> Option<Vec<u8>> {
 }
 
 /// The file that the distribution installs for a build id, in the process's own root.
-fn by_build_id(elf: &Elf<'_>, root: &OwnedFd) -> Option<Image> {
+fn by_build_id(elf: &Elf<'_>, root: &ProcessRoot) -> Option<Image> {
     let build_id = elf.build_id().filter(|it| it.len() >= 2)?;
     let hex: String = build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     let path = format!("usr/lib/debug/.build-id/{}/{}.debug", &hex[..2], &hex[2..]);
-    let image = tables_of(&open_inside(root, &path)?)?;
+    let image = tables_of(&root.open(&path)?)?;
     let is_same = Elf::parse_symbols(image.bytes())
         .ok()?
         .build_id()
@@ -81,7 +76,7 @@ fn by_build_id(elf: &Elf<'_>, root: &OwnedFd) -> Option<Image> {
 
 /// The file that the file itself names, beside it or where the distribution would put it. Only the
 /// last part of the name counts, its checksum must be right, and no file has a build id of another.
-fn by_link(elf: &Elf<'_>, path: &str, root: &OwnedFd) -> Option<Image> {
+fn by_link(elf: &Elf<'_>, path: &str, root: &ProcessRoot) -> Option<Image> {
     let section = elf.section(".gnu_debuglink")?;
     let end = section.iter().position(|byte| *byte == 0)?;
     let name = std::str::from_utf8(&section[..end]).ok()?;
@@ -103,7 +98,7 @@ fn by_link(elf: &Elf<'_>, path: &str, root: &OwnedFd) -> Option<Image> {
         build_id == Some(elf.build_id()) && crc32(file).is_ok_and(|it| it == checksum)
     };
     candidates.iter().find_map(|path| {
-        let file = open_inside(root, path)?;
+        let file = root.open(path)?;
         tables_of(&file).filter(|image| is_same(&file, image))
     })
 }
@@ -116,35 +111,14 @@ fn crc32(file: &File) -> io::Result<u32> {
     Ok(crc.crc().sum())
 }
 
-/// The root of a process, held, so that no name in it leads out of it.
-pub(super) fn root_of(pid: u32) -> Option<OwnedFd> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty()).ok()
-}
-
-/// Opens a regular file below a root.
-fn open_inside(root: &OwnedFd, path: &str) -> Option<File> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let handle = openat2(root, path, how).ok()?;
-    let status = nix::sys::stat::fstat(&handle).ok()?;
-    let length = u64::try_from(status.st_size).ok()?;
-    if status.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG || length > DEBUG_BYTES_MAX {
-        return None;
-    }
-    // The handle pins the inode, so what is opened is what was checked.
-    std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-        .ok()
-}
-
 /// Reads the tables of a file: the rest of it, many times as much, is for debuggers.
 fn tables_of(file: &File) -> Option<Image> {
+    let length = file.metadata().ok()?.len();
+    if length > DEBUG_BYTES_MAX {
+        return None;
+    }
     let read = |offset: u64, buffer: &mut [u8]| file.read_exact_at(buffer, offset);
-    let mut image = Sparse::new(file.metadata().ok()?.len(), &read).ok()?;
+    let mut image = Sparse::new(length, &read).ok()?;
     load_tables(&mut image).ok()?;
     Some(image.finish())
 }

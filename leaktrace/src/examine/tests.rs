@@ -1,12 +1,9 @@
 //! Owns the tests of where symbols of stripped files are found, on small files that are made here.
 //! Must not know processes.
 
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, io::Write as _, path::Path, process::Command};
+
+use tempfile::TempDir;
 
 use super::*;
 
@@ -20,24 +17,20 @@ const SOURCE: &str = "
 ";
 
 /// A directory that is gone with the test.
-struct Place(PathBuf);
+struct Place(TempDir);
 
 impl Place {
-    fn new(name: &str) -> Self {
-        let name = format!("leaktrace-examine-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
     }
 
     fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
+        self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// The program, whole, and stripped beside it; the rest of the compiler's options.
     fn build(&self, options: &[&str]) {
-        fs::write(self.0.join("program.c"), SOURCE).unwrap();
+        fs::write(self.0.path().join("program.c"), SOURCE).unwrap();
         let mut compiler = Command::new("cc");
         compiler.args([
             "-O1",
@@ -53,15 +46,9 @@ impl Place {
 
     /// What is found in a file of it, in a process whose root it is.
     fn examine(&self, name: &str) -> Examined {
-        let file = File::open(self.0.join(name)).unwrap();
-        let root = File::open(&self.0).unwrap().into();
+        let file = File::open(self.0.path().join(name)).unwrap();
+        let root = ProcessRoot::at(self.0.path()).unwrap();
         examine_file(&file, &format!("/{name}"), Some(root), ReturnProbes::Used).unwrap()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -90,7 +77,7 @@ fn assert_not_found(examined: &Examined, reason: &str) {
 /// A program's own table has the names; without it there are none, and that is said.
 #[test]
 fn a_stripped_program_has_none() {
-    let place = Place::new("none");
+    let place = Place::new();
     place.build(&[]);
     assert_found(&place.examine("whole"));
     assert_not_found(&place.examine("bare"), "statically linked and stripped");
@@ -99,13 +86,13 @@ fn a_stripped_program_has_none() {
 /// The table that Fedora packs into its files.
 #[test]
 fn packed_symbols_are_read() {
-    let place = Place::new("packed");
+    let place = Place::new();
     place.build(&[]);
     let mut packer = xz2::write::XzEncoder::new(Vec::new(), 6);
     packer
-        .write_all(&fs::read(place.0.join("whole")).unwrap())
+        .write_all(&fs::read(place.0.path().join("whole")).unwrap())
         .unwrap();
-    fs::write(place.0.join("table.xz"), packer.finish().unwrap()).unwrap();
+    fs::write(place.0.path().join("table.xz"), packer.finish().unwrap()).unwrap();
     let section = format!(".gnu_debugdata={}", place.path("table.xz"));
     let mut packed = Command::new("objcopy");
     packed.args([
@@ -116,7 +103,7 @@ fn packed_symbols_are_read() {
     ]);
     run(&mut packed);
     assert_found(&place.examine("packed"));
-    fs::write(place.0.join("table.xz"), b"no table at all").unwrap();
+    fs::write(place.0.path().join("table.xz"), b"no table at all").unwrap();
     run(&mut packed);
     assert_not_found(&place.examine("packed"), "stripped");
 }
@@ -124,14 +111,16 @@ fn packed_symbols_are_read() {
 fn debug_file(place: &Place, target: &Path) {
     fs::create_dir_all(target.parent().unwrap()).unwrap();
     let mut debug = Command::new("objcopy");
-    debug.arg("--only-keep-debug").arg(place.0.join("whole"));
+    debug
+        .arg("--only-keep-debug")
+        .arg(place.0.path().join("whole"));
     run(debug.arg(target));
 }
 
 /// The file that a distribution installs for a build id, in the process's root; that of another build is none.
 #[test]
 fn separate_symbols_are_found_by_build_id() {
-    let place = Place::new("build-id");
+    let place = Place::new();
     place.build(&[]);
     let build_id = place.examine("bare").build_id.unwrap().to_string();
     let name = format!(
@@ -139,10 +128,10 @@ fn separate_symbols_are_found_by_build_id() {
         &build_id[..2],
         &build_id[2..]
     );
-    let target = place.0.join(name);
+    let target = place.0.path().join(name);
     debug_file(&place, &target);
     assert_found(&place.examine("bare"));
-    let other = Place::new("other-build");
+    let other = Place::new();
     other.build(&["-Os"]);
     debug_file(&other, &target);
     assert_not_found(&place.examine("bare"), "stripped");
@@ -152,20 +141,20 @@ fn separate_symbols_are_found_by_build_id() {
 /// nor where the name leads out of the root.
 #[test]
 fn separate_symbols_are_found_by_debug_link() {
-    let place = Place::new("debug-link");
+    let place = Place::new();
     place.build(&["-Wl,--build-id=none"]);
-    let beside = place.0.join("program.debug");
+    let beside = place.0.path().join("program.debug");
     debug_file(&place, &beside);
     let link = format!("--add-gnu-debuglink={}", beside.display());
     run(Command::new("objcopy").args([&link, &place.path("bare"), &place.path("linked")]));
     assert_found(&place.examine("linked"));
-    let elsewhere = place.0.join("usr/lib/debug/program.debug");
+    let elsewhere = place.0.path().join("usr/lib/debug/program.debug");
     fs::create_dir_all(elsewhere.parent().unwrap()).unwrap();
     fs::rename(&beside, &elsewhere).unwrap();
     assert_found(&place.examine("linked"));
-    let outside = Place::new("outside");
-    fs::rename(&elsewhere, outside.0.join("program.debug")).unwrap();
-    std::os::unix::fs::symlink(outside.0.join("program.debug"), &beside).unwrap();
+    let outside = Place::new();
+    fs::rename(&elsewhere, outside.0.path().join("program.debug")).unwrap();
+    std::os::unix::fs::symlink(outside.0.path().join("program.debug"), &beside).unwrap();
     assert_not_found(&place.examine("linked"), "stripped");
     fs::remove_file(&beside).unwrap();
     fs::write(&beside, b"another file").unwrap();
@@ -175,11 +164,11 @@ fn separate_symbols_are_found_by_debug_link() {
 /// An allocator of which only the texts are left is named, with what to do; one that is found is not hidden.
 #[test]
 fn an_allocator_without_symbols_is_named() {
-    let place = Place::new("hidden");
+    let place = Place::new();
     let texts = "-DTEXTS=\"<jemalloc>: %s\", \"_RJEM_MALLOC_CONF\"";
     let source = format!("const char *const texts[] = {{ TEXTS }};\n{SOURCE}");
     let build = |output: &str, more: &[&str]| {
-        fs::write(place.0.join("program.c"), &source).unwrap();
+        fs::write(place.0.path().join("program.c"), &source).unwrap();
         let mut compiler = Command::new("cc");
         compiler.args(["-O1", "-nostdlib", "-fno-builtin", "-fPIC", texts]);
         compiler.args(more).arg(place.path("program.c"));

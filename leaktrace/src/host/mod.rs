@@ -17,5 +17,6 @@ pub mod node;
 pub mod own;
 mod owner;
 pub mod process;
+pub mod process_root;
 pub mod resident;
 pub mod return_probes;

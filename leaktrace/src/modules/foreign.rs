@@ -6,25 +6,23 @@
 
 use std::{
     fs::File,
-    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
-    sys::stat::Mode,
-};
 use object::{LittleEndian, elf::SectionHeader64};
 
 use super::{
     ModuleId, Modules, OPEN_FILES_MAX,
     elf::{Headers, read_at},
-    open::{own_file, regular},
+    open::own_file,
 };
-use crate::host::maps::{BuildId, Mapping};
+use crate::host::{
+    maps::{BuildId, Mapping},
+    process_root::ProcessRoot,
+};
 
 /// The longest name of a debug file that is believed.
 const NAME_BYTES_MAX: u64 = 255;
@@ -70,19 +68,6 @@ impl Modules {
     }
 }
 
-/// Opens a file below a process's root.
-fn below_root(root: &OwnedFd, path: &str) -> Option<File> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    regular(&openat2(root, path, how).ok()?)
-}
-
-fn root_of(pid: u32) -> Result<OwnedFd, Errno> {
-    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(format!("/proc/{pid}/root").as_str(), flags, Mode::empty())
-}
-
 /// The separate debug info of a file in the root of a process that maps it: by build id, else by the name that the
 /// file gives (`.gnu_debuglink`), where gdb would look. It must have the same build id.
 pub(super) fn debug_file(
@@ -91,7 +76,7 @@ pub(super) fn debug_file(
     file: &File,
     build_id: BuildId,
 ) -> Option<File> {
-    let root = root_of(pid).ok()?;
+    let root = ProcessRoot::of(pid).ok()?;
     let is_same =
         |found: &File| Headers::read(found).is_ok_and(|it| it.build_id(found) == Some(build_id));
     let hex = build_id.to_string();
@@ -111,7 +96,7 @@ pub(super) fn debug_file(
             format!("/usr/lib/debug{directory}/{name}"),
         ])
     };
-    let open = |path: &String| below_root(&root, path).filter(is_same);
+    let open = |path: &String| root.open(path).filter(is_same);
     by_id
         .as_ref()
         .and_then(open)
@@ -150,7 +135,7 @@ fn perf_map(pid: u32) -> Option<(String, File)> {
     let own_pid: u32 = field("NSpid:")?.last()?.parse().ok()?;
     let uid: u32 = field("Uid:")?.get(1)?.parse().ok()?;
     let path = format!("/tmp/perf-{own_pid}.map");
-    let file = below_root(&root_of(pid).ok()?, &path)?;
+    let file = ProcessRoot::of(pid).ok()?.open(&path)?;
     let owner = file.metadata().ok()?.uid();
     (owner == uid || owner == 0).then_some((path, file))
 }

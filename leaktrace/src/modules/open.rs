@@ -3,10 +3,7 @@
 
 use std::{
     fs::{File, Metadata},
-    os::{
-        fd::{AsRawFd as _, OwnedFd},
-        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
 };
 
 use nix::{
@@ -19,7 +16,7 @@ use nix::{
 };
 
 use super::{At, Missing, elf::Headers};
-use crate::host::maps::Mapping;
+use crate::host::{maps::Mapping, process_root::open_regular};
 
 /// Opens the very file that a living process has mapped.
 pub(super) fn mapped_file(pid: u32, mapping: &Mapping) -> Result<File, Missing> {
@@ -34,7 +31,7 @@ pub(super) fn mapped_file(pid: u32, mapping: &Mapping) -> Result<File, Missing> 
         Mode::empty(),
     )
     .map_err(|_| Missing::Gone)?;
-    regular(&handle).ok_or(Missing::NotRegular)
+    open_regular(&handle).ok_or(Missing::NotRegular)
 }
 
 /// Opens the file of a mapping that was just made, whose process may be gone already: then by its path, where the build
@@ -92,7 +89,7 @@ impl Volume {
 /// wait for an answer that never comes. And follows no link of /proc, which could
 /// lead into any process.
 pub(super) fn own_file(path: &str) -> Option<File> {
-    regular(&own_handle(path).ok()?)
+    open_regular(&own_handle(path).ok()?)
 }
 
 /// Whether nobody but root can change or shorten the file: root owns it, others
@@ -113,18 +110,4 @@ fn own_handle(path: &str) -> Result<OwnedFd, Errno> {
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(AT_FDCWD, path, how)
-}
-
-/// Turns a handle into an open file, if it is a regular file.
-pub(super) fn regular(handle: &OwnedFd) -> Option<File> {
-    let status = nix::sys::stat::fstat(handle).ok()?;
-    if status.st_mode & nix::libc::S_IFMT != nix::libc::S_IFREG {
-        return None;
-    }
-    // The handle pins the inode, so what is opened is what was checked.
-    std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
-        .ok()
 }
