@@ -6,7 +6,7 @@
 //! that die soon are gone, or that has cost its part too. So a process that allocates little has long windows, and
 //! one that makes a million blocks a second some of milliseconds.
 
-use leaktrace_common::policy::{Hits, REFILL_SAMPLE_BYTES_MIN};
+use leaktrace_common::policy::Hits;
 
 use super::account::Account;
 use crate::{
@@ -40,8 +40,8 @@ const LENGTHENING: u64 = 4;
 /// A process that costs no more than this part of the limit in a window can be looked at all the time.
 const CALM_PART: f64 = 0.5;
 
-/// One of Go's that is sampled cheaply goes on for as long as others have overdrawn the account by no more than so many
-/// seconds bring: once it is out, all that was seen of it is lost.
+/// One of Go's that is sampled cheaply goes on until it and others have overdrawn the account by what so many seconds
+/// bring: once it is out, all that was seen of it is lost.
 const REFILLS_OVERDRAFT_SECONDS: f64 = 60.0;
 
 /// Where the host's account is overdrawn, those that cost no more than this part of the limit go on.
@@ -71,6 +71,9 @@ pub enum Order {
 #[derive(Clone, Debug)]
 enum Phase {
     Steady(Box<Governor>),
+    /// One of Go's, where its allocator's caches get their blocks. Its collections sweep the whole heap within
+    /// milliseconds, so that only what it costs on the whole tells whether it can go on.
+    Refilled,
     Out,
     Recording,
     Following,
@@ -170,30 +173,32 @@ impl Probing {
         self.phase_ns += spent_ns;
         account.charge(spent_ns);
         let elapsed_ns = now_ns.saturating_sub(self.since_ns);
-        let is_overdrawn = match self.takes_refills {
-            true => !account.holds_seconds(-REFILLS_OVERDRAFT_SECONDS),
-            false => account.is_overdrawn(),
-        };
         match &mut self.phase {
             Phase::Steady(governor) => {
                 match governor.look(now_ns, hits.hit_count, hits.sample_count) {
                     Governed::Detach => self.enter(Phase::Out, now_ns, Order::BeginWindows),
-                    _ if is_overdrawn && governor.fraction() > SPARED_PART * account.limit() => {
+                    _ if account.is_overdrawn()
+                        && governor.fraction() > SPARED_PART * account.limit() =>
+                    {
                         self.enter(Phase::Out, now_ns, Order::BeginWindows)
                     }
                     Governed::Sample(sample_bytes) => Order::Sample(sample_bytes),
                     Governed::Keep | Governed::Attach => Order::Keep,
                 }
             }
+            Phase::Refilled => {
+                let spared_ns = SPARED_PART * account.limit() * elapsed_ns as f64;
+                if self.phase_ns > spared_ns && !account.holds_seconds(-REFILLS_OVERDRAFT_SECONDS) {
+                    return self.enter(Phase::Out, now_ns, Order::BeginWindows);
+                }
+                Order::Keep
+            }
             Phase::Out => {
                 if !may_open || !account.holds_seconds(WINDOW_SECONDS + FOLLOW_SECONDS) {
                     return Order::Keep;
                 }
                 if self.takes_refills {
-                    let governor =
-                        Governor::new(account.limit(), self.cost, REFILL_SAMPLE_BYTES_MIN, now_ns)
-                            .counting_from(hits.hit_count, hits.sample_count);
-                    return self.enter(Phase::Steady(Box::new(governor)), now_ns, Order::Refill);
+                    return self.enter(Phase::Refilled, now_ns, Order::Refill);
                 }
                 self.before = (hits.sample_count, live_count);
                 self.enter(Phase::Recording, now_ns, Order::Open)
@@ -344,7 +349,8 @@ mod tests {
     }
 
     /// One of Go's has no windows: it waits until the account holds enough, is sampled from then on, and goes on while
-    /// others overdraw the account for a while, but not for ever.
+    /// others overdraw the account for a while, but not for ever. That its collections sweep the whole heap at once
+    /// does not end it either.
     #[test]
     fn one_of_go_is_sampled_instead() {
         let mut account = Account::new(0.01, 0);
@@ -362,6 +368,9 @@ mod tests {
         assert_eq!(look(&mut account, &mut probing, 200, 0), Order::Keep);
         assert_eq!(look(&mut account, &mut probing, 10_000, 0), Order::Refill);
         assert!(!probing.is_out() && !probing.is_in_window());
+        // 20 000 spans are swept within 20 ms, which takes 16 of them.
+        let swept = look(&mut account, &mut probing, 10_020, 20_000);
+        assert_eq!(swept, Order::Keep);
         account.charge(0.3e9);
         assert_eq!(look(&mut account, &mut probing, 11_000, 2_000), Order::Keep);
         account.charge(0.5e9);

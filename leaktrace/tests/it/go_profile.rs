@@ -3,13 +3,14 @@
 
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{
-    agent::Agent,
+    PATIENCE,
+    agent::{self, Agent},
     golang::{self, Link},
     kernel,
-    stream::Process,
+    stream::{Process, Stream},
     workload::{Phase, Workload},
 };
 
@@ -194,4 +195,99 @@ fn near_samples_are_of_every_object() {
     assert!(process.figure("live_count") > 200, "{line:#}");
     assert_eq!(line["allocators"][0]["entry_points"][0], "runtime.mallocgc");
     workload.finish();
+}
+
+/// The text of the program that grows.
+const GROWING: &str = include_str!("../workloads/go/growing.go");
+
+/// A program that grows, with or without a memory profile of its own.
+fn growing(profile: &str) -> Workload {
+    let program = golang::program("1.27.3", "growing", Link::Stripped);
+    // Collections come often enough to let the pieces live, as they do in a service that is busy.
+    Workload::run(Command::new(program).arg(profile).env("GOGC", "50"))
+}
+
+/// Whether `watch` says that it has found a leak.
+fn is_found(line: &str) -> bool {
+    line.contains(" leaks at ")
+}
+
+/// What `watch` said of a process.
+fn said_of(workload: &Workload, said: &[String]) -> Vec<String> {
+    let about = format!("leaktrace: pid {} ", workload.pid());
+    let of_it = said.iter().filter(|line| line.starts_with(&about));
+    of_it.cloned().collect()
+}
+
+/// How many times a second probes fired in a process at most.
+fn most_hits(stream: &Stream, pid: u32) -> f64 {
+    let lines = stream.lines.iter();
+    let of_it = lines.filter(|it| it["type"] == "process" && it["process"]["pid"] == pid);
+    let hits = of_it.filter_map(|it| it["overhead"]["hits_per_second"].as_f64());
+    hits.fold(0.0, f64::max)
+}
+
+/// The only site that grows is the line that keeps pieces.
+#[track_caller]
+fn assert_pieces_grow(process: &Process) {
+    let growing = process.sites.iter().filter(|it| it["verdict"] == "growing");
+    let growing: Vec<&Value> = growing.collect();
+    assert_eq!(growing.len(), 1, "{:#?}", process.sites);
+    let mut lines = (1..).zip(GROWING.lines());
+    let (line, _) = lines.find(|it| it.1.contains("// LEAK: pieces")).unwrap();
+    let innermost = &growing[0]["stack"][0];
+    assert_eq!(innermost["function"], "main.keep", "{:#}", growing[0]);
+    assert_eq!(innermost["line"], line as u64, "{:#}", growing[0]);
+    let file = innermost["file"].as_str().unwrap();
+    assert!(file.ends_with("/growing.go"), "{file}");
+    assert_eq!(process.accuracy(), "sampled", "{:#}", process.line);
+    let speed = growing[0]["growth_bytes_per_second"].as_f64().unwrap();
+    // Of samples, on a machine that may be slow.
+    assert!((300_000.0..6_000_000.0).contains(&speed), "{speed}");
+}
+
+/// `watch` names what grows in a Go program: by the program's own memory profile where it is on, without a probe; and
+/// where it is off and every call would be too dear, by samples of where its allocator's caches get their blocks.
+#[test]
+fn watch_names_go_programs_that_grow() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    let (profiled, bare) = (growing("profile"), growing("no-profile"));
+    let mut watch = agent::program();
+    watch.args(["watch", "--interval", "1s", "--look-every", "200ms"]);
+    watch.args(["--max-overhead", "2%", "--min-age", "1s"]);
+    // Whatever else grows on this machine would take their places.
+    watch.args(["--pid", &profiled.pid_text(), "--pid", &bare.pid_text()]);
+    let mut agent = Agent::run(&mut watch);
+    agent.await_stderr("leaktrace: watching ");
+    let mut said: Vec<String> = Vec::new();
+    while said.iter().filter(|it| is_found(it)).count() < 2 {
+        said.push(agent.await_stderr_within("leaktrace: pid ", 2 * PATIENCE));
+    }
+    let stream = agent.interrupt();
+
+    let process = stream.process(profiled.pid());
+    assert_pieces_grow(&process);
+    let line = &process.line;
+    assert_eq!(line["go"]["profile_bytes"], 512 << 10, "{line:#}");
+    assert_eq!(line["allocators"][0]["entry_points"], json!([]), "{line:#}");
+    assert!(most_hits(&stream, profiled.pid()) == 0.0, "{line:#}");
+    let found = said_of(&profiled, &said).pop().unwrap();
+    assert!(found.contains("probes took 0.00 % of a CPU"), "{found}");
+
+    let process = stream.process(bare.pid());
+    assert_pieces_grow(&process);
+    let line = &process.line;
+    assert!(line["go"].get("profile_bytes").is_none(), "{line:#}");
+    assert_eq!(line["accuracy"]["sample_bytes"], APART_BYTES, "{line:#}");
+    assert!(most_hits(&stream, bare.pid()) > 0.0, "{line:#}");
+    let is_sampled = |it: &String| it.contains("it is sampled where its allocator's caches");
+    assert!(said_of(&bare, &said).iter().any(is_sampled), "{said:#?}");
+    profiled.finish();
+    bare.finish();
 }
