@@ -41,7 +41,8 @@ pub const LEVELLING_SHARE: f64 = 0.5;
 /// A fall by this share of the highest level since the last one is a release.
 pub const RELEASE_SHARE: f64 = 0.3;
 
-/// Survivors must have risen at so many different times: one large block is no trend.
+/// Survivors must have risen at so many different times: one large block is no trend. Where it was known no more often
+/// what survives, as of a Go program that seldom collects, there is no verdict on what rises.
 pub const RISES_MIN: usize = 3;
 
 /// A site must gain this many times as many objects as are freed of those that are older than the trace,

@@ -69,8 +69,12 @@ pub fn judge(
     evidence.insert("early_bytes_per_second", round(course.early_slope));
     evidence.insert("late_bytes_per_second", round(course.late_slope));
     evidence.insert("releases", course.releases.troughs.len() as f64);
-    judgement.growth_bytes_per_second = Some(round(course.growth_rate()));
+    evidence.insert("looks", course.looks as f64);
     let mut verdict = course.verdict();
+    if verdict == Verdict::Young {
+        return judgement;
+    }
+    judgement.growth_bytes_per_second = Some(round(course.growth_rate()));
     if verdict == Verdict::Growing && circumstances.untraced_frees_per_second > 0.0 {
         let frees = circumstances.untraced_frees_per_second;
         evidence.insert("untraced_frees_per_second", round(frees));
@@ -145,6 +149,8 @@ struct Course {
     count_slope: f64,
     /// At how many points survivors were more than ever before.
     rises: usize,
+    /// How often it was known what survives.
+    looks: usize,
     /// Points since the last release.
     since_release: usize,
     releases: Releases,
@@ -174,6 +180,7 @@ impl Course {
             slopes_error: slope_error(&late_times[last..], &late_values[last..]) * 2_f64.sqrt(),
             count_slope: theil_sen(late_times, &counts[start..]),
             rises: rises(known, settled_s, settled),
+            looks: known.len(),
             since_release: values.len() - releases.last,
             releases,
         }
@@ -206,6 +213,10 @@ impl Course {
         }
         if self.is_rising() {
             return Verdict::Growing;
+        }
+        // Two collections of Go's tell that something came, and nothing of whether more comes.
+        if self.looks <= RISES_MIN && self.growth() >= GROWTH_BYTES_MIN {
+            return Verdict::Young;
         }
         // Most of what is there came while it was watched, and no more comes.
         let rise = self.level - self.origin;

@@ -107,6 +107,12 @@ impl Figures<'_> {
             ));
         }
         let observed = self.time("observed_seconds")?;
+        if let (Some(growth), Some(looks)) = (self.bytes("growth_bytes"), self.of("looks")) {
+            let looks = units::counted(looks as u64, "look", false);
+            return Some(format!(
+                "rose by {growth} in {observed}, in which only {looks} told what survives: too few to judge"
+            ));
+        }
         Some(format!("watched for {observed}, too short to judge"))
     }
 
@@ -191,6 +197,17 @@ mod tests {
             Verdict::Young,
             &[("observed_seconds", 8.0)],
             Some("watched for 8s, too short to judge"),
+        );
+        check(
+            Verdict::Young,
+            &[
+                ("observed_seconds", 60.0),
+                ("growth_bytes", 2_048.0),
+                ("looks", 2.0),
+            ],
+            Some(
+                "rose by 2.0 KiB in 1m, in which only 2 looks told what survives: too few to judge",
+            ),
         );
     }
 

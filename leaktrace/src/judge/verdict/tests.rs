@@ -195,6 +195,24 @@ fn growth_between_collections_is_the_rate_of_the_leak() {
     assert_eq!(judgement.verdict, Verdict::Young, "{judgement:?}");
 }
 
+/// What a leak looks like after one or two collections is no cache that has filled: too little is known of it.
+#[test]
+fn few_collections_judge_nothing_that_rises() {
+    let (times, _) = course(120, |_| 0.0);
+    for every in [90.0, 50.0] {
+        let collected = |t: f64| 1_000.0 + ((t - 1_000.0) / every).floor() * every;
+        let horizons: Vec<f64> = times.iter().map(|it| collected(*it)).collect();
+        let (_, points) = course(120, |t| 2_048.0 * (collected(1_000.0 + t) - 1_000.0));
+        let judgement = judge(&times, &horizons, &points, Circumstances::default());
+        assert_eq!(judgement.verdict, Verdict::Young, "{judgement:?}");
+        assert_eq!(judgement.growth_bytes_per_second, None);
+        assert_eq!(
+            judgement.evidence["looks"],
+            1.0 + (120.0_f64 / every).floor()
+        );
+    }
+}
+
 /// As long as as much of what is older than the trace is freed as comes, it may be replacement.
 #[test]
 fn replacement_of_what_is_older_is_not_blamed() {
