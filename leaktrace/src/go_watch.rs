@@ -26,6 +26,7 @@ use crate::{
             Blocked, Census, Range, Word, read_goroutines, read_stack, words_of_blocks,
             words_of_stacks,
         },
+        heap::Heap,
         program::{GoProcess, GoProgram},
     },
     host::{clock::Clock, maps::read_maps},
@@ -57,6 +58,8 @@ pub struct Look {
     pub census: Census,
     /// The words on the stacks of those that stay blocked.
     pub words: Vec<Word>,
+    /// Its heap, where that was asked for and some stay blocked; empty where it is not known.
+    pub heap: Heap,
 }
 
 /// A process's own memory profile, its stacks without what was inlined.
@@ -70,6 +73,13 @@ pub struct ProfileRead {
     pub profile: Result<Profile, String>,
 }
 
+/// What a look is to tell.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    min_age_ns: u64,
+    with_heap: bool,
+}
+
 /// Where an answer goes; who asked may have given up.
 type Answer<T> = oneshot::Sender<T>;
 
@@ -77,7 +87,7 @@ enum Job {
     Follow(u32, Arc<Module>),
     Forget(u32),
     Profile(u32, mpsc::Sender<Option<u64>>),
-    Look(u32, u64, Answer<Result<Look, String>>),
+    Look(u32, Asked, Answer<Result<Look, String>>),
     Blocks(u32, Vec<Range>, Answer<Vec<Word>>),
 }
 
@@ -127,11 +137,20 @@ impl GoWatch {
         self.say(Job::Forget(tgid));
     }
 
-    /// Looks at a process now. The error is a clause that says why there is nothing to tell.
-    pub fn look(&self, tgid: u32, min_age: Duration) -> oneshot::Receiver<Result<Look, String>> {
+    /// Looks at a process now, and at its heap too where not each of its objects is known. The error is a clause that
+    /// says why there is nothing to tell.
+    pub fn look(
+        &self,
+        tgid: u32,
+        min_age: Duration,
+        with_heap: bool,
+    ) -> oneshot::Receiver<Result<Look, String>> {
         let (answer, receiver) = oneshot::channel();
-        let min_age_ns = u64::try_from(min_age.as_nanos()).unwrap_or(u64::MAX);
-        self.say(Job::Look(tgid, min_age_ns, answer));
+        let asked = Asked {
+            min_age_ns: u64::try_from(min_age.as_nanos()).unwrap_or(u64::MAX),
+            with_heap,
+        };
+        self.say(Job::Look(tgid, asked, answer));
         receiver
     }
 
@@ -262,11 +281,11 @@ impl Watcher {
                 self.profile(tgid);
                 let _ = answer.send(rate);
             }
-            Job::Look(tgid, min_age_ns, answer) => {
+            Job::Look(tgid, asked, answer) => {
                 self.profile(tgid);
                 // Its turn may come when nobody waits any more.
                 if !answer.is_closed() {
-                    let _ = answer.send(self.look(tgid, min_age_ns));
+                    let _ = answer.send(self.look(tgid, asked));
                 }
             }
             Job::Blocks(tgid, blocks, answer) => {
@@ -279,13 +298,22 @@ impl Watcher {
         }
     }
 
-    fn look(&mut self, tgid: u32, min_age_ns: u64) -> Result<Look, String> {
+    fn look(&mut self, tgid: u32, asked: Asked) -> Result<Look, String> {
         let watched = self.processes.get_mut(&tgid);
         let watched = watched.ok_or("it was not looked at yet")?;
         let watched = watched.as_mut().map_err(|why| why.clone())?;
-        let census = watched.look(min_age_ns)?;
+        let census = watched.look(asked.min_age_ns)?;
         let words = words_of_stacks(&watched.process, &census.staying);
-        Ok(Look { census, words })
+        let heap = match asked.with_heap && !words.is_empty() {
+            // Without it less is told of what they hold, and nothing that is wrong.
+            true => read_heap(&watched.process),
+            false => None,
+        };
+        Ok(Look {
+            census,
+            words,
+            heap: heap.unwrap_or_default(),
+        })
     }
 
     /// Makes a process readable. The error is a clause.
@@ -332,6 +360,13 @@ impl Watcher {
         self.programs.insert(module.id, Arc::downgrade(&program));
         Ok(program)
     }
+}
+
+/// The heap, and what of it the program's variables lead to.
+fn read_heap(process: &GoProcess) -> Option<Heap> {
+    let mut heap = Heap::read(process).ok().flatten()?;
+    heap.find_rooted(process);
+    Some(heap)
 }
 
 /// Reads a file at once, so that nobody can change it between two looks.

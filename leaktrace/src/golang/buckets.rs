@@ -71,6 +71,8 @@ impl Tally {
 /// One stack that allocated objects of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
+    /// Where it is in the process: it stays there.
+    pub address: u64,
     /// The size of each object, as the runtime rounds it.
     pub object_bytes: u64,
     /// Return addresses in the process, innermost first; inlined callers have entries of their own.
@@ -217,6 +219,7 @@ fn read_bucket(process: &GoProcess, avma: u64) -> Result<(Bucket, u64), NoProfil
         pending.add(cycle(index));
     }
     let bucket = Bucket {
+        address: avma,
         object_bytes,
         stack: (0..depth)
             .map(|at| word_at(&bytes, header_bytes + at * 8))
@@ -260,4 +263,35 @@ pub fn weight(object_bytes: u64, rate_bytes: u64) -> f64 {
     }
     let share = object_bytes as f64 / rate_bytes as f64;
     -1.0 / (-share).exp_m1()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each sampled object stands for as many as `runtime/pprof` takes it for: `1 / (1 - exp(-size / rate))`, so that
+    /// the sum over those that chance samples is the truth on the whole.
+    #[test]
+    fn weights_are_those_of_pprof() {
+        for (object_bytes, rate_bytes, expected) in [
+            // Of small objects, nearly rate / size.
+            (16, 524_288, 32_768.5),
+            (1_024, 524_288, 512.500_16),
+            (524_288, 524_288, 1.581_976_7),
+            // A large one is sampled for certain, and stands for itself.
+            (1 << 30, 524_288, 1.0),
+            // Everything is sampled at a rate of 1.
+            (16, 1, 1.0),
+            (0, 524_288, 1.0),
+        ] {
+            let told = weight(object_bytes, rate_bytes);
+            let off = (told / expected - 1.0).abs();
+            assert!(off < 1e-6, "{object_bytes} of {rate_bytes}: {told}");
+            // What is hit so often, each time counted so much, counts once.
+            if rate_bytes > 1 && object_bytes > 0 {
+                let hit = 1.0 - (-(object_bytes as f64) / rate_bytes as f64).exp();
+                assert!((told * hit - 1.0).abs() < 1e-6, "{told} * {hit}");
+            }
+        }
+    }
 }

@@ -18,6 +18,8 @@ pub struct Globals {
     pub mem_profile_rate: Option<u64>,
     /// `runtime.allgs`: a pointer, and behind it the number of goroutines that there ever were at once.
     pub allgs: Option<u64>,
+    /// `runtime.mheap_.sweepgen`, by which the heap's other fields are found.
+    pub sweepgen: Option<u64>,
 }
 
 impl Globals {
@@ -47,11 +49,29 @@ impl Globals {
                     let pair = pairs.find(|pair| pair[0].abs_diff(pair[1]) == 8);
                     globals.allgs = pair.map(|pair| pair[0].min(pair[1]));
                 }
+                // `mheap_.sweepgen += 2`
+                "runtime.gcSweep" => {
+                    let code = binary.code(&function);
+                    let code = &code[..code.len().min(CODE_BYTES_MAX)];
+                    globals.sweepgen = raised_by_two(code, function.entry_svma);
+                }
                 _ => {}
             }
         }
         globals
     }
+}
+
+/// The address of the number of 32 bits at a fixed place that a function raises by two.
+fn raised_by_two(code: &[u8], svma: u64) -> Option<u64> {
+    let mut decoder = Decoder::with_ip(64, code, svma, DecoderOptions::NONE);
+    let raises = decoder.iter().find(|it| {
+        it.code() == Code::Add_rm32_imm8
+            && it.op0_kind() == OpKind::Memory
+            && it.memory_base() == Register::RIP
+            && it.immediate8() == 2
+    });
+    raises.map(|it| it.memory_displacement64())
 }
 
 /// The addresses of whole words that a function reads at fixed places, in the order of its code.

@@ -30,12 +30,6 @@ const GOROUTINES_MAX: usize = 1 << 17;
 /// As much memory as one look may read: about 450 bytes a goroutine, and the stacks.
 const BUDGET_BYTES: u64 = 512 << 20;
 
-/// Structures that lie this close are read at once: a system call costs as much as so many bytes.
-const GAP_BYTES: u64 = 4096;
-
-/// As much as is read at once.
-const CHUNK_BYTES: u64 = 256 << 10;
-
 /// As much of a stack as is read at once; most goroutines that wait use less.
 const STACK_READ_BYTES: u64 = 2048;
 
@@ -190,63 +184,14 @@ pub fn read_goroutines(process: &GoProcess) -> Result<Snapshot, NoGoroutines> {
     let mut addresses: Vec<u64> = (0..read).map(|at| word_at(&list, at * 8)).collect();
     addresses.sort_unstable();
     let mut goroutines = Vec::new();
-    let size = u64::from(process.layout.goroutine.read_bytes);
-    for chunk in chunks(&addresses, size) {
-        read_chunk(process, chunk, &mut goroutines)?;
-    }
+    let size = usize::from(process.layout.goroutine.read_bytes);
+    memory.each(&addresses, size, &mut |bytes| {
+        goroutines.extend(parse(process, bytes));
+    })?;
     Ok(Snapshot {
         goroutines,
         unread: count - read as u64,
     })
-}
-
-/// Splits sorted addresses so that each part is worth one read.
-fn chunks(addresses: &[u64], size: u64) -> impl Iterator<Item = &[u64]> {
-    let mut rest = addresses;
-    std::iter::from_fn(move || {
-        let first = *rest.first()?;
-        let mut last = first;
-        let fits = |next: u64| {
-            let is_near = next.saturating_sub(last) <= size + GAP_BYTES;
-            last = next;
-            is_near && next.saturating_sub(first) <= CHUNK_BYTES
-        };
-        let end = rest[1..].iter().copied().take_while({
-            let mut fits = fits;
-            move |next| fits(*next)
-        });
-        let (chunk, behind) = rest.split_at(1 + end.count());
-        rest = behind;
-        Some(chunk)
-    })
-}
-
-/// Reads those of a chunk together, or, where something between them cannot be read, one by one.
-fn read_chunk(
-    process: &GoProcess,
-    chunk: &[u64],
-    goroutines: &mut Vec<Goroutine>,
-) -> Result<(), MemoryError> {
-    let size = usize::from(process.layout.goroutine.read_bytes);
-    let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
-        return Ok(());
-    };
-    let len = usize::try_from(last - first).map_err(|_| MemoryError::Unmapped)? + size;
-    match process.memory.bytes(*first, len) {
-        Ok(bytes) => {
-            for avma in chunk {
-                let at = (avma - first) as usize;
-                goroutines.extend(parse(process, &bytes[at..at + size]));
-            }
-            Ok(())
-        }
-        Err(MemoryError::Unmapped) if chunk.len() > 1 => chunk
-            .iter()
-            .try_for_each(|avma| read_chunk(process, &[*avma], goroutines)),
-        // An entry of the list that points nowhere belongs to no goroutine.
-        Err(MemoryError::Unmapped) => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 /// One goroutine; `None` where the structure waits to be used again.

@@ -96,6 +96,20 @@ pub struct BucketLayout {
     pub cycle_bytes: u16,
 }
 
+/// Fields of `runtime.special`, an entry of a span's list, and of `specialprofile`. `next` is its first word, `offset`
+/// the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecialLayout {
+    /// The bytes of `offset`: 2, and 8 since Go 1.24.
+    pub offset_bytes: u16,
+    /// `kind`.
+    pub kind: u16,
+    /// `_KindSpecialProfile`.
+    pub profile_kind: u8,
+    /// `specialprofile.b`.
+    pub bucket: u16,
+}
+
 /// Fields of `runtime.mheap_`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeapLayout {
@@ -116,6 +130,8 @@ pub struct Layout {
     pub goroutine: GoroutineLayout,
     /// `runtime.bucket`.
     pub bucket: BucketLayout,
+    /// `runtime.special`.
+    pub special: SpecialLayout,
     /// `runtime.mheap_`.
     pub heap: HeapLayout,
     /// Whether small objects with pointers have a header of 8 bytes above 512 bytes: since Go 1.22.
@@ -189,6 +205,7 @@ impl Layout {
                 header_bytes: 0x30,
                 cycle_bytes: if minor >= 27 { 16 } else { 32 },
             },
+            special: special(minor),
             heap: HeapLayout {
                 sweepgen: 0x1_0140,
                 allspans: 0x1_0148,
@@ -232,6 +249,21 @@ fn span(minor: u32) -> SpanLayout {
         state: 0x63,
         elemsize: 0x68,
         specials: 0x80,
+    }
+}
+
+/// <https://github.com/golang/go/blob/go1.27.0/src/runtime/mheap.go>, `_KindSpecialProfile`
+fn special(minor: u32) -> SpecialLayout {
+    let is_wide = minor >= 24;
+    SpecialLayout {
+        offset_bytes: if is_wide { 8 } else { 2 },
+        kind: if is_wide { 16 } else { 10 },
+        profile_kind: match minor {
+            ..=22 => 2,
+            23..=24 => 3,
+            _ => 4,
+        },
+        bucket: if is_wide { 24 } else { 16 },
     }
 }
 

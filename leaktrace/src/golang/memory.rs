@@ -6,6 +6,12 @@
 
 use std::{cell::Cell, fmt, fs::File, io, os::unix::fs::FileExt as _};
 
+/// Structures that lie this close are read at once: a system call costs as much as so many bytes.
+const GAP_BYTES: u64 = 4096;
+
+/// As much as is read at once.
+const CHUNK_BYTES: u64 = 256 << 10;
+
 /// A read that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryError {
@@ -82,6 +88,49 @@ impl ProcessMemory {
         Ok(bytes)
     }
 
+    /// Structures of one size, at sorted addresses, each given to `take`. Those that lie close are read at once; one
+    /// that cannot be read is left out.
+    ///
+    /// # Errors
+    ///
+    /// When more was to be read than was allowed for.
+    pub fn each(
+        &self,
+        addresses: &[u64],
+        size: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), MemoryError> {
+        chunks(addresses, size as u64).try_for_each(|chunk| self.chunk(chunk, size, take))
+    }
+
+    /// Reads those of a chunk together, or, where something between them cannot be read, one by one.
+    fn chunk(
+        &self,
+        chunk: &[u64],
+        size: usize,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), MemoryError> {
+        let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else {
+            return Ok(());
+        };
+        let len = usize::try_from(last - first).map_err(|_| MemoryError::Unmapped)? + size;
+        match self.bytes(*first, len) {
+            Ok(bytes) => {
+                for avma in chunk {
+                    let at = (avma - first) as usize;
+                    take(&bytes[at..at + size]);
+                }
+                Ok(())
+            }
+            Err(MemoryError::Unmapped) if chunk.len() > 1 => chunk
+                .iter()
+                .try_for_each(|avma| self.chunk(&[*avma], size, take)),
+            // What points nowhere is none.
+            Err(MemoryError::Unmapped) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A word.
     ///
     /// # Errors
@@ -92,6 +141,27 @@ impl ProcessMemory {
         self.read(avma, &mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     }
+}
+
+/// Splits sorted addresses so that each part is worth one read.
+fn chunks(addresses: &[u64], size: u64) -> impl Iterator<Item = &[u64]> {
+    let mut rest = addresses;
+    std::iter::from_fn(move || {
+        let first = *rest.first()?;
+        let mut last = first;
+        let fits = |next: u64| {
+            let is_near = next.saturating_sub(last) <= size + GAP_BYTES;
+            last = next;
+            is_near && next.saturating_sub(first) <= CHUNK_BYTES
+        };
+        let end = rest[1..].iter().copied().take_while({
+            let mut fits = fits;
+            move |next| fits(*next)
+        });
+        let (chunk, behind) = rest.split_at(1 + end.count());
+        rest = behind;
+        Some(chunk)
+    })
 }
 
 /// The word at an offset of bytes that were read; 0 behind their end.

@@ -5,6 +5,7 @@ pub mod binary;
 pub mod buckets;
 pub mod globals;
 pub mod goroutines;
+pub mod heap;
 pub mod layout;
 pub mod memory;
 pub mod peek;

@@ -1,7 +1,7 @@
 //! Owns what is kept of a Go program's file, and how a running process of it is reached.
 //! Must not know probes, reports or which processes are of interest.
 
-use std::{fmt, io, sync::Arc};
+use std::{fmt, io, ops::Range, sync::Arc};
 
 use super::{
     binary::{GoBinary, GoError, LinkFlags, PcTable, Version},
@@ -27,6 +27,8 @@ pub struct GoProgram {
     pub layout: Result<Layout, LayoutError>,
     /// Whether its collector is Green Tea.
     pub has_green_tea: bool,
+    /// Where its variables are.
+    pub variables: Vec<Range<u64>>,
     text_start_svma: u64,
     text_file_offset: u64,
 }
@@ -50,6 +52,7 @@ impl GoProgram {
             flags: binary.flags().clone(),
             globals: Globals::find(&binary),
             has_green_tea: binary.has_green_tea(),
+            variables: binary.elf().writable_ranges().collect(),
             text_start_svma,
             text_file_offset,
             table: binary.into_table(),

@@ -51,6 +51,8 @@ pub(super) struct Profiled {
 #[derive(Clone, Debug, Default)]
 struct Known {
     number: u32,
+    /// Of each object, as its slot has.
+    size_bytes: u64,
     alloc_count: u64,
     free_count: u64,
     /// Live ones, the oldest first.
@@ -81,6 +83,17 @@ impl ProcessLedger {
     #[must_use]
     pub fn is_profiled(&self) -> bool {
         self.profiled.read_ns != 0
+    }
+
+    /// The number of the site that the profile has by this key, and how many objects and bytes each of its sampled
+    /// objects stands for.
+    #[must_use]
+    pub fn profiled_site(&self, key: u64) -> Option<(u32, u64, u64)> {
+        let known = self.profiled.known.get(&key)?;
+        let estimate = &self.sites.get(known.number as usize)?.estimate;
+        let (count, bytes) = estimate.units(known.size_bytes);
+        let (count, bytes) = (estimate.whole(count), estimate.whole(bytes));
+        Some((known.number, count, bytes))
     }
 
     fn take_profile(
@@ -124,6 +137,7 @@ impl ProcessLedger {
             let dead = site.alloc_count.min(site.free_count);
             let known = Known {
                 number,
+                size_bytes: slot_bytes(site.object_bytes),
                 alloc_count: if profiled.read_ns == 0 { dead } else { 0 },
                 free_count: if profiled.read_ns == 0 { dead } else { 0 },
                 live: VecDeque::new(),

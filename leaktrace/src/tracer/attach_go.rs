@@ -45,6 +45,8 @@ pub struct GoAttachments {
     /// Those that are told of by their own memory profile: how many bytes its samples are apart, or why it can
     /// be read no more.
     profiles: FxHashMap<u32, Result<u64, String>>,
+    /// The buckets of their profiles by address: which site each is of.
+    buckets: FxHashMap<u32, FxHashMap<u64, u64>>,
     /// Those that are sampled where their caches get their blocks, whoever else is not.
     refilled: FxHashSet<u32>,
 }
@@ -65,6 +67,16 @@ impl GoAttachments {
     /// How many bytes the samples of a process's own memory profile are apart, where that is what is told of it.
     pub fn profile_rate(&self, tgid: u32) -> Option<u64> {
         self.profiles.get(&tgid)?.as_ref().ok().copied()
+    }
+
+    /// Notes which sites the buckets of a process's profile are of.
+    pub fn note_buckets(&mut self, tgid: u32, buckets: FxHashMap<u64, u64>) {
+        self.buckets.insert(tgid, buckets);
+    }
+
+    /// The site that a bucket of a process's profile is of.
+    pub fn bucket(&self, tgid: u32, address: u64) -> Option<u64> {
+        self.buckets.get(&tgid)?.get(&address).copied()
     }
 
     /// Why a process is not seen.
@@ -137,6 +149,7 @@ impl GoAttachments {
         self.release(probes, tgid);
         self.for_one.remove(&tgid);
         self.profiles.remove(&tgid);
+        self.buckets.remove(&tgid);
         self.refilled.remove(&tgid);
         self.program_of.remove(&tgid);
     }
@@ -244,6 +257,7 @@ impl Tracer {
         if let GoProgram::Planned(_) = self.go.program(&module, tgid) {
             // An image before had links or a profile of its own.
             self.go.profiles.remove(&tgid);
+            self.go.buckets.remove(&tgid);
             if self.attach_profile(tgid, &module) {
                 self.go.release(&mut self.probes, tgid);
                 return Ok(false);

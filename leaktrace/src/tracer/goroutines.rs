@@ -11,8 +11,12 @@ use leaktrace_common::event::StackEnd;
 use super::Tracer;
 use crate::{
     go_watch::Look,
-    golang::goroutines::{BlockedGroup, Census, CreatedGroup, Held, HeldBlock},
-    ledger::{GoBlockFound, ProcessKey},
+    golang::{
+        goroutines::{BlockedGroup, Census, CreatedGroup, Held, HeldBlock},
+        heap::Slot,
+        plan::Way,
+    },
+    ledger::{GoBlockFound, ProcessKey, ProcessLedger},
     naming::Names,
     report::model::{self, Frame},
     stacks::Stack,
@@ -67,11 +71,15 @@ impl Tracer {
             let Some(key) = self.ledger.key(tgid) else {
                 continue;
             };
-            let has_exited = |it: &crate::ledger::ProcessLedger| it.exited_ns().is_some();
+            let has_exited = |it: &ProcessLedger| it.exited_ns().is_some();
             if !self.is_go(tgid) || self.ledger.get(key).is_none_or(has_exited) {
                 continue;
             }
-            let look = self.go_watch.look(tgid, min_age);
+            // Of what is sampled most objects are not known, and what those point to is held too.
+            let is_sampled = self.go.profile_rate(tgid).is_some()
+                || self.go_way(Some(tgid)) == Way::Refills
+                || self.policy.is_some_and(|policy| policy.sample_bytes != 0);
+            let look = self.go_watch.look(tgid, min_age, is_sampled);
             let look = match self.meanwhile(look, deadline).await? {
                 Some(Ok(look)) => look,
                 _ => Err(LATE.to_owned()),
@@ -119,7 +127,14 @@ impl Tracer {
             let Some(process) = self.ledger.get(key) else {
                 break;
             };
-            let find = |address| process.go_block_at(address).map(held_block);
+            let find = |address| {
+                let slot = look.heap.slot_at(address);
+                if slot.is_some_and(|it| it.is_rooted) {
+                    return None;
+                }
+                let kept = process.go_block_at(address).map(held_block);
+                kept.or_else(|| Some(self.object(process, tgid, slot?)))
+            };
             let reached = held.take_in(&words, find);
             if reached.is_empty() {
                 break;
@@ -131,6 +146,22 @@ impl Tracer {
             }
         }
         Ok(held)
+    }
+
+    /// An object of the heap: of a site, where the program's own profile has sampled it.
+    fn object(&self, process: &ProcessLedger, tgid: u32, slot: Slot) -> HeldBlock {
+        let key = slot.bucket.and_then(|bucket| self.go.bucket(tgid, bucket));
+        let site = key.and_then(|key| process.profiled_site(key));
+        let (number, count, bytes) = site.map_or((None, 0, 0), |(number, count, bytes)| {
+            (Some(number), count, bytes)
+        });
+        HeldBlock {
+            address: slot.address,
+            size_bytes: slot.size_bytes,
+            site: number,
+            counts_as: count,
+            counts_as_bytes: bytes,
+        }
     }
 
     fn resolve(&mut self, tgid: u32, census: Result<Census, String>, held: Held) -> Seen {
@@ -166,7 +197,7 @@ const fn held_block(found: GoBlockFound) -> HeldBlock {
     HeldBlock {
         address: found.address,
         size_bytes: found.size_bytes,
-        site: found.site,
+        site: Some(found.site),
         counts_as: found.counts_as,
         counts_as_bytes: found.counts_as_bytes,
     }

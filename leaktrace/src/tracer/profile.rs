@@ -57,6 +57,9 @@ impl Tracer {
             }
             let buckets = profile.buckets.iter();
             let sites: Vec<ProfiledSite> = buckets.map(|it| self.profiled(tgid, it)).collect();
+            let addresses = profile.buckets.iter().map(|it| it.address);
+            let keys = sites.iter().map(|it| it.key);
+            self.go.note_buckets(tgid, addresses.zip(keys).collect());
             let published = profile.buckets.iter().map(|it| it.published.alloc_count);
             let published = published.fold(0, u64::wrapping_add);
             self.ledger

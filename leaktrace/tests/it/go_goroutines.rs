@@ -104,3 +104,52 @@ fn blocked_senders_are_told_and_what_they_hold() {
         workload.finish();
     }
 }
+
+/// The text of the program whose profile is on.
+const STUCK: &str = include_str!("../workloads/go/stuck.go");
+
+/// Where sites are told by the program's own profile, those whose objects blocked goroutines hold say so as well, by way
+/// of objects that the profile has not sampled, and others do not.
+#[test]
+fn what_blocked_goroutines_hold_is_told_of_profiles_too() {
+    let here = || ();
+    if !golang::is_there(here) {
+        return;
+    }
+    let Some(_turn) = kernel::turn(here) else {
+        return;
+    };
+    for (version, link) in [("1.22.10", Link::Stripped), ("1.27.3", Link::StrippedPie)] {
+        let program = golang::program(version, "stuck", link);
+        let workload = Workload::run(&mut Command::new(program));
+        let pid = workload.pid_text();
+        let args = ["--interval", "1s", "--sample-bytes", "1MiB"];
+        let mut agent = Agent::trace(&[&args[..], &["--pid", &pid]].concat());
+        // The first look that finds them does not know how long they have been there.
+        agent.await_goroutines(workload.pid(), |line| {
+            line["blocked_count"].as_u64() >= Some(64)
+        });
+        let stream = agent.interrupt();
+        let process = stream.process(workload.pid());
+        assert_eq!(process.line["go"]["profile_bytes"], 512 << 10);
+        let at = |text: &str| {
+            let mut lines = (1_u64..).zip(STUCK.lines());
+            let number = lines.find(|it| it.1.contains(text)).expect(text).0;
+            let mut sites = process.sites.iter();
+            let site = sites.find(|site| site["stack"][0]["line"] == number);
+            site.unwrap_or_else(|| panic!("{text}: {:#?}", process.sites))
+        };
+        let held = at("// LEAK: held by blocked senders");
+        let figure = |name: &str| held["evidence"][name].as_f64().unwrap_or(0.0);
+        // Of 64, each is sampled with a probability of 0.86.
+        let holders = figure("blocked_goroutines");
+        assert!((40.0..=64.0).contains(&holders), "{version}: {held:#}");
+        let live = held["live_bytes"].as_f64().unwrap();
+        let share = figure("blocked_goroutines_hold_bytes") / live;
+        assert!((0.9..=1.1).contains(&share), "{version}: {held:#}");
+        let innocent = at("// innocent of goroutines");
+        let evidence = &innocent["evidence"];
+        assert!(evidence.get("blocked_goroutines").is_none(), "{innocent:#}");
+        workload.finish();
+    }
+}

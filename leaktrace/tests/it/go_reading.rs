@@ -7,7 +7,8 @@ use leaktrace::{
     golang::{
         binary::GoBinary,
         buckets::{self, Profile},
-        goroutines::{Blocked, Census, State, read_goroutines, read_stack},
+        goroutines::{Blocked, Census, Goroutine, State, read_goroutines, read_stack},
+        heap::Heap,
         program::{GoProcess, GoProgram},
     },
     host::maps::read_maps,
@@ -90,6 +91,35 @@ fn the_memory_profile_is_what_pprof_prints() {
             stack.iter().any(|it| it == "main.grow"),
             "Go {version}: {stack:?}"
         );
+        workload.finish();
+    }
+}
+
+/// Each object that the profile has sampled and that lives is found in the heap, with the bucket that counts it, in
+/// every version; and an address in the middle of an object is that object's.
+#[test]
+fn sampled_objects_are_those_of_the_profile() {
+    if !golang::is_there(|| ()) {
+        return;
+    }
+    for (version, link) in VERSIONS.into_iter().zip(LINKS) {
+        let path = golang::program(version, "waiting", link);
+        let workload = Workload::run(&mut Command::new(&path));
+        let process = open(workload.pid(), &path);
+        let profile = buckets::read_profile(&process).unwrap();
+        let heap = Heap::read(&process).unwrap().expect("the heap is found");
+        let mut sampled: BTreeMap<u64, u64> = BTreeMap::new();
+        for bucket in heap.sampled() {
+            *sampled.entry(bucket).or_default() += 1;
+        }
+        let live = |it: &buckets::Bucket| it.published.live_count() + it.pending.live_count();
+        let of_profile = profile.buckets.iter().map(|it| (it.address, live(it)));
+        let of_profile: BTreeMap<u64, u64> = of_profile.filter(|it| it.1 != 0).collect();
+        assert_eq!(sampled, of_profile, "Go {version}, {link:?}");
+        assert!(sampled.values().sum::<u64>() > 20, "Go {version}");
+        let in_stack = |it: &&Goroutine| heap.slot_at(it.sp).is_none();
+        let snapshot = read_goroutines(&process).unwrap();
+        assert!(snapshot.goroutines.iter().all(|it| in_stack(&it)));
         workload.finish();
     }
 }

@@ -1,10 +1,12 @@
 //! Owns the translation between addresses and file offsets within one loaded segment.
 //! Must not know symbols or what the bytes mean.
 
+use std::ops::Range;
+
 use object::elf;
 use object::read::elf::ProgramHeader as _;
 
-use super::{LE, Segment};
+use super::{Elf, LE, Segment};
 
 /// The file-backed part of one PT_LOAD.
 #[derive(Clone, Copy, Debug)]
@@ -47,5 +49,15 @@ impl Load {
     pub fn offset_of(&self, svma: u64) -> Option<u64> {
         let distance = svma.checked_sub(self.svma)?;
         (distance < self.file_size).then(|| self.file_offset + distance)
+    }
+}
+
+impl Elf<'_> {
+    /// Where the variables lie, as the file states it.
+    pub fn writable_ranges(&self) -> impl Iterator<Item = Range<u64>> {
+        let is_writable =
+            |it: &&Segment| it.p_type(LE) == elf::PT_LOAD && it.p_flags(LE).0 & elf::PF_W.0 != 0;
+        let writable = self.segments.iter().filter(is_writable);
+        writable.map(|it| it.p_vaddr(LE)..it.p_vaddr(LE).saturating_add(it.p_memsz(LE)))
     }
 }

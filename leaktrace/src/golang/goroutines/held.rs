@@ -37,15 +37,16 @@ pub struct Range {
     pub holder: u32,
 }
 
-/// A live block, as whoever keeps them knows it.
+/// A live block, as whoever keeps them knows it, or an object of the heap that nobody keeps: what that points to is
+/// held too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeldBlock {
     /// Where it begins.
     pub address: u64,
     /// How long it is.
     pub size_bytes: u64,
-    /// The number of its site.
-    pub site: u32,
+    /// The number of its site, where it is kept.
+    pub site: Option<u32>,
     /// How many objects it stands for.
     pub counts_as: u64,
     /// How many bytes it stands for.
@@ -110,10 +111,12 @@ impl Held {
             else {
                 continue;
             };
-            let site = self.sites.entry(block.site).or_default();
-            site.count += block.counts_as;
-            site.bytes += block.counts_as_bytes;
-            site.holders.extend(holders);
+            if let Some(number) = block.site {
+                let site = self.sites.entry(number).or_default();
+                site.count += block.counts_as;
+                site.bytes += block.counts_as_bytes;
+                site.holders.extend(holders);
+            }
             reached.push(Range {
                 address,
                 size_bytes: block.size_bytes,
@@ -142,11 +145,12 @@ impl Held {
 mod tests {
     use super::*;
 
-    /// Three blocks of 64 bytes: two of site 1 and one of site 2.
+    /// Blocks of 64 bytes: two of site 1, one of site 2, and one that nobody keeps.
     fn find(value: u64) -> Option<HeldBlock> {
         let site = match value / 64 {
-            10 | 11 => 1,
-            12 => 2,
+            10 | 11 => Some(1),
+            12 => Some(2),
+            13 => None,
             _ => return None,
         };
         Some(HeldBlock {
@@ -160,6 +164,17 @@ mod tests {
 
     fn word(value: u64, holder: u32) -> Word {
         Word { value, holder }
+    }
+
+    /// What nobody keeps leads on, and counts for no site.
+    #[test]
+    fn what_is_not_kept_is_passed() {
+        let mut held = Held::default();
+        let reached = held.take_in(&[word(832, 5)], find);
+        assert_eq!((reached[0].address, reached[0].holder), (832, 5));
+        held.take_in(&[word(768, 5)], find);
+        assert_eq!(held.of(&[1, 2]).unwrap().object_count, 1);
+        assert_eq!(held.sites.len(), 1);
     }
 
     /// A block counts once, however often and wherever it is pointed to, also into its middle; what it points to
