@@ -171,3 +171,23 @@ pub fn word_at(bytes: &[u8], offset: usize) -> u64 {
         u64::from_le_bytes(it.try_into().expect("eight bytes"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Addresses that lie together are read at once, in parts of a bounded size, and none is left out.
+    #[test]
+    fn neighbours_are_read_together() {
+        let check = |addresses: &[u64], expected: &[usize]| {
+            let sizes: Vec<usize> = chunks(addresses, 0x138).map(<[u64]>::len).collect();
+            assert_eq!(sizes, expected, "{addresses:x?}");
+        };
+        check(&[], &[]);
+        check(&[0x1000], &[1]);
+        check(&[0x1000, 0x11c0, 0x1380, 0x9000], &[3, 1]);
+        check(&[0, u64::MAX], &[1, 1]);
+        let many: Vec<u64> = (0..2000).map(|index| 0x10_0000 + index * 448).collect();
+        check(&many, &[586, 586, 586, 242]);
+    }
+}

@@ -1,6 +1,6 @@
-//! Tests of what several looks tell, and of how reads are put together.
+//! Tests of what several looks tell.
 
-use super::{Blocked, Goroutine, Snapshot, State, chunks};
+use super::{Blocked, Goroutine, Snapshot, State};
 
 /// A goroutine that waits at a place.
 fn waiting(id: u64, pc: u64, turns: u8) -> Goroutine {
@@ -102,19 +102,4 @@ fn groups_are_by_place() {
     let states: Vec<_> = census.states.into_iter().collect();
     assert_eq!(states, [(State::Running, 1), (State::Waiting, 2)]);
     assert_eq!(census.created[0].count, 3);
-}
-
-/// Addresses that lie together are read at once, in parts of a bounded size, and none is left out.
-#[test]
-fn neighbours_are_read_together() {
-    let check = |addresses: &[u64], expected: &[usize]| {
-        let sizes: Vec<usize> = chunks(addresses, 0x138).map(<[u64]>::len).collect();
-        assert_eq!(sizes, expected, "{addresses:x?}");
-    };
-    check(&[], &[]);
-    check(&[0x1000], &[1]);
-    check(&[0x1000, 0x11c0, 0x1380, 0x9000], &[3, 1]);
-    check(&[0, u64::MAX], &[1, 1]);
-    let many: Vec<u64> = (0..2000).map(|index| 0x10_0000 + index * 448).collect();
-    check(&many, &[586, 586, 586, 242]);
 }
