@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 
 use serde::{Serialize, Serializer};
-use serde_json::ser::Formatter;
+use serde_json::ser::{CompactFormatter, Formatter};
 
 use crate::report::escape::is_deceptive;
 
@@ -28,12 +28,27 @@ pub(super) fn finite(value: f64) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
+/// Digits after the first that a float is written with. Of 15 in all every reader keeps each (`DBL_DIG` of C); some
+/// write no more than 16, and two that differ in the 17th would come out as one.
+const FRACTION_DIGITS: usize = 14;
+
+/// A float as it is written: its nearest neighbour that has no more digits.
+fn rounded(value: f64) -> f64 {
+    let nearest = format!("{value:.FRACTION_DIGITS$e}").parse().ok();
+    // The very greatest would become infinite.
+    nearest.filter(|it: &f64| it.is_finite()).unwrap_or(value)
+}
+
 /// JSON without spaces in which also those characters are escaped that JSON
 /// would let through and a terminal would act upon (C1, bidi overrides): the
-/// value stays the same, and `cat` of a stream is safe.
+/// value stays the same, and `cat` of a stream is safe. Floats keep 15 digits.
 struct Guarded;
 
 impl Formatter for Guarded {
+    fn write_f64<W: ?Sized + Write>(&mut self, out: &mut W, value: f64) -> io::Result<()> {
+        CompactFormatter.write_f64(out, rounded(value))
+    }
+
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         out: &mut W,
@@ -108,6 +123,35 @@ mod tests {
             assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
             assert!(!std::str::from_utf8(&out).unwrap().contains(is_deceptive));
         }
+    }
+
+    /// A collector that writes floats with 16 digits, as `%.16g` does, passes on each one as it was.
+    #[test]
+    fn floats_survive_readers_of_fewer_digits() {
+        for value in [
+            363.748_252_308_065_73,
+            0.000_536_030_943_295_822_2,
+            1.0 / 3.0,
+            -2e300 / 7.0,
+            5e-324,
+            f64::MIN_POSITIVE,
+            0.0,
+            17_077_721.790_573_426,
+        ] {
+            let mut out = Vec::new();
+            append(&mut out, &value);
+            let written = std::str::from_utf8(&out).unwrap();
+            let read: f64 = written.parse().unwrap();
+            let passed_on: f64 = format!("{read:.15e}").parse().unwrap();
+            assert_eq!(read, passed_on, "{value} became {written}");
+            assert!(
+                (read - value).abs() <= value.abs() * 1e-14 + 1e-323,
+                "{value} became {written}"
+            );
+        }
+        let mut out = Vec::new();
+        append(&mut out, &[1e3, f64::MAX]);
+        assert_eq!(out, b"[1000.0,1.7976931348623157e+308]");
     }
 
     /// Integers stop where doubles begin to round.
