@@ -27,6 +27,10 @@ pub use self::{
     table::{Function, GoFrame, PcTable},
     version::{Version, VersionSource},
 };
+use super::{
+    debug_info::{self, NoLayout},
+    layout::{Layout, LayoutError},
+};
 use crate::binary::elf::Elf;
 
 /// How the names of the runtime's functions begin.
@@ -65,6 +69,7 @@ pub struct GoBinary<'d> {
     flags: LinkFlags,
     facts: ModuleFacts,
     has_green_tea: bool,
+    bytes: &'d [u8],
 }
 
 impl<'d> GoBinary<'d> {
@@ -126,6 +131,7 @@ impl<'d> GoBinary<'d> {
             },
             flags: LinkFlags::of(bytes, build.as_ref(), traits.has_cgo),
             has_green_tea: traits.has_green_tea,
+            bytes,
             elf,
             table,
             version,
@@ -136,6 +142,25 @@ impl<'d> GoBinary<'d> {
     #[must_use]
     pub fn version(&self) -> &Version {
         &self.version
+    }
+
+    /// Where its runtime's structures have their fields: by its version, or where that is newer than what is known, by
+    /// its debug information.
+    ///
+    /// # Errors
+    ///
+    /// When neither tells. The clause fits a report.
+    pub fn layout(&self) -> Result<Layout, LayoutError> {
+        match Layout::of(&self.version) {
+            Err(LayoutError::TooNew(version)) => {
+                let told = debug_info::layout(self.bytes, version.minor, self.has_green_tea);
+                told.map_err(|why| match why {
+                    NoLayout::Absent => LayoutError::TooNew(version),
+                    why => LayoutError::Untold(version, why),
+                })
+            }
+            known => known,
+        }
     }
 
     /// How it was linked.

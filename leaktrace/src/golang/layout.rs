@@ -6,7 +6,10 @@
 
 use std::fmt;
 
-use super::binary::{Version, VersionSource};
+use super::{
+    binary::{Version, VersionSource},
+    debug_info::NoLayout,
+};
 
 /// The versions whose layout is known.
 pub const KNOWN_MINORS: std::ops::RangeInclusive<u32> = 21..=27;
@@ -119,11 +122,22 @@ pub struct HeapLayout {
     pub allspans: u32,
 }
 
+/// How a layout is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutSource {
+    /// By the version, whose layout stands here.
+    Table,
+    /// By the debug information of the program, whose version is not known.
+    DebugInfo,
+}
+
 /// Everything that is known of one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The minor version that it is of.
     pub minor: u32,
+    /// How it is known.
+    pub source: LayoutSource,
     /// `runtime.mspan`.
     pub span: SpanLayout,
     /// `runtime.g`.
@@ -147,6 +161,8 @@ pub enum LayoutError {
     TooNew(Version),
     /// It is one of the newest known or a later one, and nothing in the file tells which.
     Unsure(Version),
+    /// It is newer than what is known, and its debug information does not help.
+    Untold(Version, NoLayout),
 }
 
 impl fmt::Display for LayoutError {
@@ -164,6 +180,10 @@ impl fmt::Display for LayoutError {
             Self::Unsure(version) => write!(
                 formatter,
                 "it does not tell its version, which may be {version} or a later one"
+            ),
+            Self::Untold(version, why) => write!(
+                formatter,
+                "it was made by {version}, and the layout of Go after 1.{newest} is not known: {why}"
             ),
         }
     }
@@ -195,6 +215,7 @@ impl Layout {
     pub fn of_minor(minor: u32) -> Self {
         Self {
             minor,
+            source: LayoutSource::Table,
             span: span(minor),
             goroutine: goroutine(minor),
             bucket: BucketLayout {

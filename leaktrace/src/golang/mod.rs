@@ -3,6 +3,7 @@
 
 pub mod binary;
 pub mod buckets;
+pub mod debug_info;
 pub mod globals;
 pub mod goroutines;
 pub mod heap;

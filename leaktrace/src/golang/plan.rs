@@ -7,7 +7,7 @@ use leaktrace_common::go::{RefillCookie, SweepCookie, WIDE_SLOTS, depth, place, 
 
 use super::{
     binary::{Function, GoBinary, Version},
-    layout::{Layout, LayoutError},
+    layout::{Layout, LayoutError, LayoutSource},
     sites::{self, AllocSite, FunctionCode, Names, RefillSite, SitesError},
 };
 
@@ -31,6 +31,8 @@ pub struct GoProbe {
 pub struct GoPlan {
     /// Which version made it.
     pub version: Version,
+    /// How the layout of its runtime is known.
+    pub layout: LayoutSource,
     /// Where blocks are handed out, for `inspect`.
     pub sites: Vec<AllocSite>,
     /// The same as probes.
@@ -125,7 +127,7 @@ impl std::error::Error for PlanError {}
 ///
 /// In one clause, fit for the report.
 pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
-    let layout = Layout::of(program.version()).map_err(PlanError::Layout)?;
+    let layout = program.layout().map_err(PlanError::Layout)?;
     // In one pass over all functions, which are many.
     let is_probed = |name: &str| sites::hands_out(name) || is_refill(name);
     let (mut inlined, mut refills_inlined) = (None, None);
@@ -176,6 +178,7 @@ pub fn plan(program: &GoBinary<'_>) -> Result<GoPlan, PlanError> {
     }
     Ok(GoPlan {
         version: program.version().clone(),
+        layout: layout.source,
         sites,
         allocs,
         sweeps,

@@ -47,7 +47,7 @@ impl GoProgram {
             .svma_to_file_offset(text_start_svma)
             .ok_or(GoError::Malformed("its code is not in the file"))?;
         Ok(Self {
-            layout: Layout::of(binary.version()),
+            layout: binary.layout(),
             version: binary.version().clone(),
             flags: binary.flags().clone(),
             globals: Globals::find(&binary),

@@ -9,7 +9,7 @@ use crate::{
     golang::{
         binary::{GoBinary, GoError, VersionSource},
         buckets,
-        layout::Layout,
+        layout::LayoutSource,
         plan,
         program::{GoProcess, GoProgram},
         sites,
@@ -66,7 +66,10 @@ pub fn look(pid: u32, file: &File, mapping: &Mapping) -> Option<Found> {
                 VersionSource::Text => "text",
                 VersionSource::Functions => "functions",
             },
-            layout: match Layout::of(binary.version()) {
+            layout: match binary.layout() {
+                Ok(layout) if layout.source == LayoutSource::DebugInfo => {
+                    "its debug information".to_owned()
+                }
                 Ok(layout) => format!("the table of Go 1.{}", layout.minor),
                 Err(error) => error.to_string(),
             },

@@ -5,6 +5,10 @@ use super::{Tracer, attach_go::GoProgram};
 use leaktrace_common::counter::Counter;
 
 use crate::{
+    golang::{
+        binary::Version,
+        layout::{KNOWN_MINORS, LayoutSource},
+    },
     host::process,
     ledger::{ProcessLedger, SiteAges},
     report::model,
@@ -39,7 +43,12 @@ impl Tracer {
             name: GO.to_owned(),
             path: path.to_owned(),
             entry_points,
-            not_covered: plan.has_arenas.then(arenas).into_iter().collect(),
+            not_covered: plan
+                .has_arenas
+                .then(arenas)
+                .into_iter()
+                .chain((plan.layout == LayoutSource::DebugInfo).then(|| newer(&plan.version)))
+                .collect(),
         }))
     }
 
@@ -67,6 +76,18 @@ fn arenas() -> model::NotCovered {
         name: "runtime.newUserArena".to_owned(),
         reason: "objects in user arenas are not handed out by the allocator, and are not seen"
             .to_owned(),
+    }
+}
+
+/// What a collector that is not known does is not told by where its structures have their fields.
+fn newer(version: &Version) -> model::NotCovered {
+    model::NotCovered {
+        name: "runtime".to_owned(),
+        reason: format!(
+            "{version} is newer than what is known: its debug information tells where to look, and its collector is \
+             taken for that of Go 1.{}",
+            KNOWN_MINORS.end()
+        ),
     }
 }
 

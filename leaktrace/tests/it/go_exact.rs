@@ -192,6 +192,31 @@ fn both_heaps_of_programs_with_c_are_exact() {
     ]);
 }
 
+/// A program of a version that is not known is exact by its debug information, and its report says what that rests on.
+#[test]
+fn an_unknown_version_is_exact_by_its_debug_information() {
+    let Some(_turn) = turn(|| ()) else {
+        return;
+    };
+    let program = golang::program("1.27.3", "live", Link::Plain);
+    let program = golang::made_by(&program, "1.27.3", "1.28.3");
+    // Collections only where the program asks for them.
+    let mut workload = Workload::run(Command::new(program).env("GOGC", "off"));
+    let agent = Agent::trace(&["--pid", &workload.pid_text()]);
+    workload.talk.phase();
+    let phase = workload.talk.phase();
+    let process = agent.interrupt().process(workload.pid());
+    assert_as_told(&process, &phase, "as 1.28.3");
+    assert_functions(&process, &phase, "as 1.28.3");
+    let line = &process.line;
+    assert_eq!(line["go"]["version"], "go1.28.3", "{line:#}");
+    assert_eq!(line["coverage"], "partial", "{line:#}");
+    let missing = line["allocators"][0]["not_covered"].to_string();
+    let why = "go1.28.3 is newer than what is known";
+    assert!(missing.contains(why), "{line:#}");
+    workload.finish();
+}
+
 /// A command is traced from its first allocation on.
 #[test]
 fn a_command_is_traced_from_its_beginning() {

@@ -6,7 +6,8 @@ use std::{borrow::Cow, collections::BTreeMap, fs, time::Instant};
 use gimli::{EndianSlice, LittleEndian};
 use leaktrace::golang::{
     binary::{GoBinary, VersionSource},
-    layout::Layout,
+    debug_info::{self, NoLayout},
+    layout::{Layout, LayoutSource},
     plan,
     program::GoProgram,
     sites,
@@ -112,6 +113,49 @@ fn layouts_are_those_of_each_version() {
             nelems_bytes,
             "Go {version}"
         );
+    }
+}
+
+/// What debug information tells is what the table has, also where it is compressed, as Go's linker does; and a program
+/// without any, or with a part of it that is damaged, tells nothing.
+#[test]
+fn debug_information_tells_the_layout() {
+    if !golang::is_there(|| ()) {
+        return;
+    }
+    for (version, minor) in [("1.23.9", 23), ("1.25.5", 25), ("1.27.3", 27)] {
+        for link in [Link::Debug, Link::Plain] {
+            let bytes = fs::read(golang::program(version, "waiting", link)).unwrap();
+            let has_green_tea = GoBinary::parse(&bytes).unwrap().has_green_tea();
+            let told = debug_info::layout(&bytes, minor, has_green_tea).unwrap();
+            let mut expected = Layout::of_minor(minor);
+            // As much as has all fields will do.
+            expected.goroutine.read_bytes = told.goroutine.read_bytes;
+            expected.source = LayoutSource::DebugInfo;
+            assert_eq!(told, expected, "Go {version}, {link:?}");
+        }
+    }
+    let stripped = fs::read(golang::program("1.27.3", "waiting", Link::Stripped)).unwrap();
+    let told = debug_info::layout(&stripped, 28, true);
+    assert_eq!(told, Err(NoLayout::Absent));
+    // A constant that the agent has of its own.
+    let bytes = fs::read(golang::program("1.27.3", "waiting", Link::Debug)).unwrap();
+    let other = replaced(
+        &bytes,
+        b"runtime.mallocHeaderSize\0",
+        b"runtime.mallocHeaderSoze\0",
+    );
+    let told = debug_info::layout(&other, 28, true);
+    let untold = NoLayout::Untold("runtime.mallocHeaderSize".to_owned());
+    assert_eq!(told, Err(untold));
+    // However it is cut or garbled, reading ends.
+    for seed in 1..40_usize {
+        let mut garbled = bytes.clone();
+        for step in 0..50 {
+            let at = (seed * 7_919 + step * 104_729).wrapping_mul(2_654_435_761) % garbled.len();
+            garbled[at] ^= (seed + step) as u8 | 1;
+        }
+        let _ = debug_info::layout(&garbled, 28, true);
     }
 }
 

@@ -2,7 +2,7 @@
 //! goroutines grow their stacks and verify what they made.
 //! Must not know how exact a report is.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 
@@ -10,7 +10,7 @@ use crate::{
     harness::{
         agent::{self, Agent},
         golang::{self, Link, VERSIONS},
-        kernel, programs,
+        kernel,
         stream::Stream,
         workload::Workload,
     },
@@ -169,26 +169,6 @@ fn probes_go_out_where_they_cost_too_much() {
     workload.finish();
 }
 
-/// The same program as if another version had made it.
-fn made_by(version: &str, other: &str) -> std::path::PathBuf {
-    assert_eq!(version.len(), other.len());
-    let mut bytes = fs::read(program(version)).unwrap();
-    let mut replaced = 0;
-    for at in 0..bytes.len() - version.len() {
-        if bytes[at..].starts_with(version.as_bytes()) {
-            bytes[at..at + other.len()].copy_from_slice(other.as_bytes());
-            replaced += 1;
-        }
-    }
-    assert!(replaced > 1, "{version} stands in it");
-    let path = programs::scratch().join(format!("stress-{other}"));
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, bytes).unwrap();
-    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&fresh, &path).unwrap();
-    path
-}
-
 /// Programs of versions whose layout is not known are not probed, and their reports say why instead of a figure.
 #[test]
 fn unknown_versions_are_refused() {
@@ -200,7 +180,15 @@ fn unknown_versions_are_refused() {
         return;
     };
     let versions = [("1.21.13", "1.20.13"), ("1.27.3", "1.28.3")];
-    let start = |(version, other)| Workload::run(&mut Command::new(made_by(version, other)));
+    // With debug information a newer one is traced.
+    let stripped = |version| golang::program(version, "stress", Link::Stripped);
+    let start = |(version, other)| {
+        Workload::run(&mut Command::new(golang::made_by(
+            &stripped(version),
+            version,
+            other,
+        )))
+    };
     let mut workloads = versions.map(start);
     let pids = workloads.each_ref().map(Workload::pid_text);
     let args: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();

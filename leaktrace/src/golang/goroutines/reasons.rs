@@ -9,7 +9,9 @@ pub(super) fn wait_reason(minor: u32, number: u8) -> Option<&'static str> {
         ..=23 => &GO_1_23,
         24 => &GO_1_24,
         25 => &GO_1_25,
-        _ => &GO_1_26,
+        26..=27 => &GO_1_26,
+        // Words of a version that is not known may have others between them.
+        _ => return None,
     };
     // The first of all says nothing.
     let word = words.get(usize::from(number))?;

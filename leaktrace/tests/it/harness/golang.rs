@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeSet,
     env, fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
@@ -113,6 +114,28 @@ pub fn program(version: &str, name: &str, link: Link) -> PathBuf {
         fs::rename(&fresh, &path).unwrap();
         is_made().insert(output);
     }
+    path
+}
+
+/// The same program as if another version had made it.
+pub fn made_by(program: &Path, version: &str, other: &str) -> PathBuf {
+    assert_eq!(version.len(), other.len());
+    let mut bytes = fs::read(program).unwrap();
+    let mut replaced = 0;
+    for at in 0..bytes.len() - version.len() {
+        if bytes[at..].starts_with(version.as_bytes()) {
+            bytes[at..at + other.len()].copy_from_slice(other.as_bytes());
+            replaced += 1;
+        }
+    }
+    assert!(replaced > 1, "{version} stands in it");
+    let name = program.file_name().unwrap().to_str().unwrap();
+    let path = programs::scratch().join(format!("{name}-as-{other}"));
+    // Moved into place, since a file that someone executes cannot be written.
+    let fresh = path.with_extension("new");
+    fs::write(&fresh, bytes).unwrap();
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&fresh, &path).unwrap();
     path
 }
 
