@@ -12,6 +12,18 @@ use crate::watch::survey::Seen;
 /// Places for those who grow fastest; the others are for those who have grown for longest.
 const FOR_SPEED_MAX: usize = PROBED_MAX / 2;
 
+/// Growth that takes no place: what is told as 0 KiB/s, less than 44 MB a day. Beside looks that follow fast there is always
+/// somebody whose memory rises by as little.
+const PLACE_MIN_BYTES_PER_SECOND: f64 = 512.0;
+
+/// Those that keep growing by so much that it is worth a place, in the order in which they come.
+fn worth_a_place(ranked: &[Seen]) -> impl Iterator<Item = &Seen> {
+    ranked
+        .iter()
+        .take_while(|it| it.trend.is_some())
+        .filter(|it| it.bytes_per_second() >= PLACE_MIN_BYTES_PER_SECOND)
+}
+
 /// Since when each process keeps growing.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Growing(FxHashMap<u32, (u64, u64)>);
@@ -45,15 +57,12 @@ impl Suspects {
             |it: &&Suspect| matches!(it.state, State::Probed { .. } | State::Prepared { .. });
         let placed = self.by_pid.values().filter(has_place);
         let (fast, long): (Vec<_>, Vec<_>) = placed.partition(|it| it.is_for_speed);
-        let mut due = ranked
-            .iter()
-            .take_while(|it| it.trend.is_some())
-            .filter(|seen| {
-                self.by_pid.get(&seen.pid).is_none_or(|it| match it.state {
-                    State::Left { until_ns, .. } => now_ns >= until_ns,
-                    _ => false,
-                })
-            });
+        let mut due = worth_a_place(ranked).filter(|seen| {
+            self.by_pid.get(&seen.pid).is_none_or(|it| match it.state {
+                State::Left { until_ns, .. } => now_ns >= until_ns,
+                _ => false,
+            })
+        });
         if fast.len() < FOR_SPEED_MAX {
             return due.next().map(|seen| (seen, true));
         }
@@ -87,6 +96,25 @@ mod tests {
             is_told: true,
             restarts: Restarts::default(),
         }
+    }
+
+    /// One that grows by next to nothing keeps no other from a place, however long it has grown.
+    #[test]
+    fn who_hardly_grows_gets_no_place() {
+        let rising = |pid, bytes_per_second| {
+            let mut seen = seen(pid, 10, true);
+            seen.trend.as_mut().unwrap().bytes_per_second = bytes_per_second;
+            seen
+        };
+        let ranked = [
+            rising(1, 100_000.0),
+            rising(2, 600.0),
+            rising(3, 400.0),
+            rising(4, 0.0),
+            seen(5, 10, false),
+        ];
+        let pids: Vec<u32> = worth_a_place(&ranked).map(|it| it.pid).collect();
+        assert_eq!(pids, [1, 2]);
     }
 
     /// It counts from when growth began, anew where it had stopped, and anew for another process of the same pid.
