@@ -45,11 +45,14 @@ pub enum Counter {
     PolicyTableFull = 40,
     /// The set of recorded blocks is full: a sample was not taken.
     KeptTableFull = 41,
+    /// A record was refused because its process had filled the ring as far as one may; what was lost or put
+    /// aside for it has counters of its own.
+    RecordsRefused = 42,
 }
 
 impl Counter {
     /// Every counter, in the order of its number.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AllocationsLost,
         Self::FreesDeferred,
         Self::FreesLost,
@@ -69,6 +72,7 @@ impl Counter {
         Self::GoMarksAbsent,
         Self::PolicyTableFull,
         Self::KeptTableFull,
+        Self::RecordsRefused,
     ];
 
     /// The counter with this number, if there is one.
@@ -102,6 +106,7 @@ impl Counter {
             Self::GoMarksAbsent => "go_marks_absent",
             Self::PolicyTableFull => "policy_table_full",
             Self::KeptTableFull => "kept_table_full",
+            Self::RecordsRefused => "records_refused",
         }
     }
 
@@ -129,7 +134,8 @@ impl Counter {
             | Self::StackCollisions
             | Self::StackTableFull
             | Self::GoCyclesLost
-            | Self::GoMarksAbsent => false,
+            | Self::GoMarksAbsent
+            | Self::RecordsRefused => false,
         }
     }
 }

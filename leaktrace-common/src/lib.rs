@@ -14,4 +14,5 @@ pub mod limits;
 #[cfg(feature = "user")]
 mod pod;
 pub mod policy;
+pub mod share;
 pub mod unwind;

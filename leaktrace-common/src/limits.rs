@@ -12,6 +12,10 @@ pub const EVENT_RING_BYTES: u32 = 16 << 20;
 /// The agent is woken when this part of the ring is filled, and by its own clock otherwise.
 pub const WAKE_UP_DIVISOR: u32 = 8;
 
+/// Processes whose parts of a ring that is more than half full are told apart. Those that sent nothing for longest make room
+/// for others, and begin anew.
+pub const SHARES_MAX: u32 = 16_384;
+
 /// Threads that may be inside an allocator or have been since they began: 64 Ki threads at
 /// 120 bytes. A thread beyond that is counted under `Counter::ThreadTableFull` at each call.
 pub const THREADS_MAX: u32 = 65_536;

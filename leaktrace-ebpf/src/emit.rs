@@ -1,15 +1,16 @@
 //! Owns the writing end of the ring: the only place that reserves, submits and decides on wake-ups.
 //! Must not know what the records mean.
 
-use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns};
 use leaktrace_common::{
     counter::{Counter, LostFreeKey, total},
     limits::WAKE_UP_DIVISOR,
+    share::Share,
 };
 
 use crate::{
     count,
-    maps::{CONFIG, EVENTS, LOST_FREES},
+    maps::{CONFIG, EVENTS, LOST_FREES, SHARES},
 };
 
 /// `BPF_RB_NO_WAKEUP` of include/uapi/linux/bpf.h.
@@ -18,6 +19,10 @@ const NO_WAKE_UP: u64 = 1;
 const FORCE_WAKE_UP: u64 = 2;
 /// `BPF_RB_AVAIL_DATA` of include/uapi/linux/bpf.h.
 const WAITING_BYTES: u64 = 0;
+/// `BPF_RB_CONS_POS` of include/uapi/linux/bpf.h.
+const READ_TO: u64 = 2;
+/// Bytes of the head that the kernel puts before each record; the whole is rounded up to as many.
+const HEAD_BYTES: u64 = 8;
 /// Wake-ups are asked for while the ring's filling is within this many bytes above the threshold:
 /// enough that concurrent writers cannot step over the window, and few enough that a busy agent is
 /// not interrupted for each record.
@@ -38,7 +43,7 @@ const LIFECYCLE_DIVISOR: u64 = 32;
 #[inline(always)]
 #[must_use]
 pub fn record<T: 'static>(value: T) -> bool {
-    if is_nearly_full() {
+    if !admits(size_of::<T>() as u64) {
         return false;
     }
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
@@ -65,7 +70,7 @@ pub fn urgent_record<T: 'static>(value: T) -> bool {
 #[inline(always)]
 #[must_use]
 pub fn bytes(value: &[u8]) -> bool {
-    !is_nearly_full() && EVENTS.output(value, wake_up()).is_ok()
+    admits(value.len() as u64) && EVENTS.output(value, wake_up()).is_ok()
 }
 
 /// Keeps a free that found no room, so that its block does not become a false leak.
@@ -97,11 +102,57 @@ pub fn withdraw_free(tgid: u32, address: u64) {
     let _ = LOST_FREES.remove(&key);
 }
 
+/// Whether a record may go in: while half of the ring is free anybody's, and then whose process keeps within its share.
 #[inline(always)]
-fn is_nearly_full() -> bool {
+fn admits(bytes: u64) -> bool {
     let ring_bytes = u64::from(CONFIG.load().wake_up_bytes) * u64::from(WAKE_UP_DIVISOR);
-    EVENTS.query(WAITING_BYTES) > ring_bytes - ring_bytes / LIFECYCLE_DIVISOR
+    let waiting = EVENTS.query(WAITING_BYTES);
+    if waiting <= ring_bytes / 2 {
+        return true;
+    }
+    let most = ring_bytes - ring_bytes / LIFECYCLE_DIVISOR;
+    waiting <= most && is_within_share(waiting, most - waiting, ring_bytes, HEAD_BYTES + bytes)
 }
+
+/// Whether the process has put no more into the upper half of the ring than it may, counting this record.
+#[inline(always)]
+fn is_within_share(waiting: u64, free_bytes: u64, ring_bytes: u64, bytes: u64) -> bool {
+    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let Some(share) = share(tgid) else {
+        return true;
+    };
+    let read_to = EVENTS.query(READ_TO);
+    // SAFETY: a map value, alive while the program runs. Other threads of the process may change it meanwhile: two that begin
+    // a turn at the same time, or one that adds to the turn before, leave some records of that moment uncounted.
+    let mut now = unsafe { share.read_volatile() };
+    if now.is_over(read_to) {
+        now = now.next(read_to, read_to + waiting);
+        // SAFETY: as above.
+        unsafe { share.write_volatile(now) };
+    }
+    if !now.has_room(bytes, free_bytes, ring_bytes) {
+        count::bump(tgid, Counter::RecordsRefused);
+        return false;
+    }
+    // SAFETY: as above; taking a field's address reads nothing.
+    count::add(unsafe { &raw mut (*share).bytes }, bytes);
+    // SAFETY: as above.
+    unsafe { (&raw mut (*share).last_at).write_volatile(read_to + waiting + bytes) };
+    true
+}
+
+#[inline(always)]
+fn share(tgid: u32) -> Option<*mut Share> {
+    if let Some(share) = SHARES.get_ptr_mut(&tgid) {
+        return Some(share);
+    }
+    // Another thread may insert first; then this only fails to.
+    let _ = SHARES.insert(&tgid, &Share::default(), BPF_NOEXIST);
+    SHARES.get_ptr_mut(&tgid)
+}
+
+/// `BPF_NOEXIST` of include/uapi/linux/bpf.h: insert only what is not there.
+const BPF_NOEXIST: u64 = 1;
 
 /// Whether the agent is woken for a record.
 #[inline(always)]

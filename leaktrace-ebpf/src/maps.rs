@@ -12,6 +12,7 @@ use leaktrace_common::{
     counter::{LossKey, LostFreeKey, total},
     limits,
     policy::{Hits, KeptKey, Policy},
+    share::Share,
     unwind::{RULES_MAX, Rule},
 };
 
@@ -30,6 +31,10 @@ pub static CONFIG: Global<ProbeConfig> = Global::new(ProbeConfig::DEFAULT);
 /// Records, in the order in which they were reserved.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+
+/// What processes put into a ring that is more than half full.
+#[map]
+pub static SHARES: LruHashMap<u32, Share> = LruHashMap::with_max_entries(limits::SHARES_MAX, 0);
 
 /// What each thread is doing inside an allocator, by pid and tid.
 #[map]

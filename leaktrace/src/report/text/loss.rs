@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 36] = [
+const WORDINGS: [Wording; 37] = [
     wording(
         "goroutine_looks_failed",
         "goroutine look",
@@ -195,6 +195,12 @@ const WORDINGS: [Wording; 36] = [
         "sample",
         "not taken (table of samples full)",
         Effect::TooLow,
+    ),
+    wording(
+        "records_refused",
+        "record",
+        "of a process that had filled its part of the ring (what that lost or deferred is counted beside it)",
+        Effect::None,
     ),
     wording(
         "frees_implied",
