@@ -32,6 +32,10 @@ const IMAGES_MAX: usize = 128;
 /// Other parts of the agent grow as well: that only means to parse again.
 const GROWTH_BYTES_MAX: u64 = 384 * 1024 * 1024;
 
+/// As much as may stay mapped of files while blazesym holds them. The kernel takes such pages back where it needs them,
+/// but they count as the agent's.
+const MAPPED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
 /// As much as copies of files take together, beyond which all are dropped.
 const COPIES_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -74,7 +78,7 @@ pub(super) struct Worker {
     images: usize,
     copied_bytes: u64,
     /// The agent's memory when blazesym held nothing.
-    resident_before: u64,
+    resident_before: Resident,
     answers: FxHashMap<(ModuleId, u64, bool), Vec<Frame>>,
     answers_bytes: usize,
     /// Modules that made blazesym panic: never tried again.
@@ -93,7 +97,7 @@ impl Worker {
             go_tables: FxHashMap::default(),
             images: 0,
             copied_bytes: 0,
-            resident_before: resident_bytes(),
+            resident_before: Resident::now(),
             answers: FxHashMap::default(),
             answers_bytes: 0,
             broken: FxHashSet::default(),
@@ -237,7 +241,7 @@ impl Worker {
         }
         if self.images >= IMAGES_MAX
             || self.copied_bytes >= COPIES_BYTES_MAX
-            || resident_bytes().saturating_sub(self.resident_before) >= GROWTH_BYTES_MAX
+            || Resident::now().has_outgrown(self.resident_before)
         {
             self.forget();
         }
@@ -275,7 +279,7 @@ impl Worker {
         self.go_tables.clear();
         self.images = 0;
         self.copied_bytes = 0;
-        self.resident_before = resident_bytes();
+        self.resident_before = Resident::now();
     }
 }
 
@@ -300,15 +304,38 @@ fn frame_bytes(frame: &Frame) -> usize {
     size_of_val(frame) + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
-/// The memory of this process that no file backs; 0 where the kernel does not say.
-fn resident_bytes() -> u64 {
-    let pages = || -> Option<u64> {
-        let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-        let mut fields = text.split(' ').skip(1);
-        let resident: u64 = fields.next()?.parse().ok()?;
-        Some(resident.saturating_sub(fields.next()?.parse().ok()?))
-    };
-    pages().unwrap_or(0) * 4096
+/// The agent's memory.
+#[derive(Clone, Copy, Debug, Default)]
+struct Resident {
+    /// Bytes of its own.
+    own_bytes: u64,
+    /// Bytes of mapped files.
+    mapped_bytes: u64,
+}
+
+impl Resident {
+    /// As the kernel tells it, or nothing.
+    fn now() -> Self {
+        let read = || -> Option<Self> {
+            let text = std::fs::read_to_string("/proc/self/statm").ok()?;
+            let mut pages = text
+                .split(' ')
+                .skip(1)
+                .map_while(|it| it.parse::<u64>().ok());
+            let (resident, mapped) = (pages.next()?, pages.next()?);
+            Some(Self {
+                own_bytes: resident.saturating_sub(mapped) * 4096,
+                mapped_bytes: mapped * 4096,
+            })
+        };
+        read().unwrap_or_default()
+    }
+
+    /// Whether so much was added that blazesym must let go of what it holds.
+    fn has_outgrown(self, before: Self) -> bool {
+        self.own_bytes.saturating_sub(before.own_bytes) >= GROWTH_BYTES_MAX
+            || self.mapped_bytes.saturating_sub(before.mapped_bytes) >= MAPPED_BYTES_MAX
+    }
 }
 
 /// The frames of one address: blazesym lists inlined functions from the outermost
@@ -335,4 +362,31 @@ fn frames(request: &Request, symbol: &Sym<'_>) -> Vec<Frame> {
         .map(|it| frame(&it.name, it.code_info.as_ref(), true))
         .chain([outermost])
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is held is let go of where memory of our own has grown by too much, and where mapped files have.
+    #[test]
+    fn mapped_files_count_as_growth() {
+        let before = Resident {
+            own_bytes: 1 << 30,
+            mapped_bytes: 1 << 30,
+        };
+        let grown = |own: u64, mapped: u64| Resident {
+            own_bytes: before.own_bytes + own,
+            mapped_bytes: before.mapped_bytes + mapped,
+        };
+        assert!(!grown(GROWTH_BYTES_MAX - 1, MAPPED_BYTES_MAX - 1).has_outgrown(before));
+        assert!(grown(GROWTH_BYTES_MAX, 0).has_outgrown(before));
+        assert!(grown(0, MAPPED_BYTES_MAX).has_outgrown(before));
+        assert!(!Resident::default().has_outgrown(before));
+        let now = Resident::now();
+        assert!(
+            now.own_bytes > 1 << 20 && now.mapped_bytes > 1 << 20,
+            "{now:?}"
+        );
+    }
 }
