@@ -111,9 +111,11 @@ def ask(query):
 
 
 def look(pid):
-    """Resident MiB, descriptors and threads."""
+    """Resident MiB that no file backs, descriptors and threads. Files that are mapped are the kernel's cache: they come with
+    what the host runs, and go when it needs the room."""
     process = pathlib.Path(f"/proc/{pid}")
-    pages = int((process / "statm").read_text().split()[1])
+    resident, shared = map(int, (process / "statm").read_text().split()[1:3])
+    pages = resident - shared
     return pages * 4096 / (1 << 20), len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
 
 
