@@ -2,8 +2,9 @@
 //! Must not know which probes they are.
 
 use std::{
+    io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
@@ -14,9 +15,15 @@ use std::{
 use anyhow::Context as _;
 use aya::programs::uprobe::UProbeLink;
 
-/// Threads that close links. The kernel waits for every running probe of the host when one goes, some tens of
+/// Threads that wait for links to close. The kernel waits for every running probe of the host when one goes, some tens of
 /// milliseconds in which this thread sleeps and others may wait for the same end: a host with 60 allocators has 240 links.
 const THREADS: usize = 32;
+
+/// Threads at most, while there is more to close: a thousand processes that are traced by name have 3000 links.
+const THREADS_MAX: usize = 256;
+
+/// They do little more than one system call.
+const STACK_BYTES: usize = 128 * 1024;
 
 /// As long does an end in haste wait for links that are being closed: 64 of them take no longer on an idle host.
 const HASTE: Duration = Duration::from_secs(5);
@@ -30,6 +37,14 @@ static ENDS: AtomicBool = AtomicBool::new(false);
 /// The links of one file, in the order in which they are to be closed.
 type Links = Vec<UProbeLink>;
 
+/// What the threads share.
+#[derive(Debug)]
+struct Queue {
+    links: Mutex<mpsc::Receiver<Links>>,
+    /// Files whose links wait or are being closed.
+    outstanding: AtomicUsize,
+}
+
 /// Closes links on threads of its own; dropping it waits until all are closed.
 ///
 /// The process must not end before: a thread that is killed while the kernel takes a breakpoint out of some process's
@@ -38,6 +53,7 @@ type Links = Vec<UProbeLink>;
 #[derive(Debug)]
 pub(super) struct Closer {
     links: Option<mpsc::Sender<Links>>,
+    queue: Arc<Queue>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -49,24 +65,30 @@ impl Closer {
     /// When that is not possible.
     pub(super) fn start() -> anyhow::Result<Self> {
         let (sender, links) = mpsc::channel::<Links>();
-        let links = Arc::new(Mutex::new(links));
-        let mut threads = Vec::new();
-        for _ in 0..THREADS {
-            let links = Arc::clone(&links);
-            let thread = thread::Builder::new().name("link-closer".to_owned());
-            let thread = thread.spawn(move || close_all(&links));
-            threads.push(thread.context("failed to start a thread that closes links")?);
-        }
+        let queue = Queue {
+            links: Mutex::new(links),
+            outstanding: AtomicUsize::new(0),
+        };
+        let queue = Arc::new(queue);
+        let start = |_| spawn(&queue, close_all);
+        let threads = (0..THREADS).map(start).collect::<io::Result<_>>();
         Ok(Self {
             links: Some(sender),
-            threads,
+            threads: threads.context("failed to start a thread that closes links")?,
+            queue,
         })
     }
 
     /// Closes these soon, in this order.
-    pub(super) fn close(&self, links: Links) {
+    pub(super) fn close(&mut self, links: Links) {
+        let outstanding = self.queue.outstanding.fetch_add(1, Ordering::SeqCst) + 1;
         // Should nobody take them, they are closed right here.
         let _ = self.links.as_ref().map(|sender| sender.send(links));
+        self.threads.retain(|thread| !thread.is_finished());
+        if outstanding > self.threads.len() && self.threads.len() < THREADS_MAX {
+            // One that cannot be started is not needed: those that are there close everything too.
+            self.threads.extend(spawn(&self.queue, close_some).ok());
+        }
     }
 }
 
@@ -80,21 +102,47 @@ impl Drop for Closer {
     }
 }
 
-fn close_all(links: &Mutex<mpsc::Receiver<Links>>) {
+fn spawn(queue: &Arc<Queue>, work: fn(&Queue)) -> io::Result<JoinHandle<()>> {
+    let queue = Arc::clone(queue);
+    let thread = thread::Builder::new().name("link-closer".to_owned());
+    thread.stack_size(STACK_BYTES).spawn(move || work(&queue))
+}
+
+/// Until nothing can come any more.
+fn close_all(queue: &Queue) {
     loop {
-        let next = links.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = receiver(queue).recv();
         let Ok(next) = next else { return };
-        for link in next {
-            BUSY.fetch_add(1, Ordering::SeqCst);
-            if ENDS.load(Ordering::SeqCst) {
-                // The kernel closes it with the process.
-                std::mem::forget(link);
-            } else {
-                drop(link);
-            }
-            BUSY.fetch_sub(1, Ordering::SeqCst);
-        }
+        close_in_order(queue, next);
     }
+}
+
+/// As long as there is something; the next link that is closed ends it at the latest.
+fn close_some(queue: &Queue) {
+    loop {
+        // It waits here too, where another waits in `recv` and there is nothing for anybody.
+        let next = receiver(queue).try_recv();
+        let Ok(next) = next else { return };
+        close_in_order(queue, next);
+    }
+}
+
+fn receiver(queue: &Queue) -> MutexGuard<'_, mpsc::Receiver<Links>> {
+    queue.links.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn close_in_order(queue: &Queue, links: Links) {
+    for link in links {
+        BUSY.fetch_add(1, Ordering::SeqCst);
+        if ENDS.load(Ordering::SeqCst) {
+            // The kernel closes it with the process.
+            std::mem::forget(link);
+        } else {
+            drop(link);
+        }
+        BUSY.fetch_sub(1, Ordering::SeqCst);
+    }
+    queue.outstanding.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// Closes nothing more and waits, not for long, until no link is being closed: then the process may end at once, and the
