@@ -187,3 +187,19 @@ fn an_allocator_without_symbols_is_named() {
     assert_found(&examined);
     assert_eq!(examined.hidden, []);
 }
+
+/// A file for another processor is refused with that reason, before anything of its code is read as if it were x86's.
+#[test]
+fn another_processors_file_is_refused() {
+    /// `EM_AARCH64`, where a file's header tells its machine.
+    const AARCH64: [u8; 2] = [183, 0];
+    let place = Place::new("processor");
+    place.build(&[]);
+    let mut bytes = fs::read(place.0.join("whole")).unwrap();
+    bytes[18..20].copy_from_slice(&AARCH64);
+    fs::write(place.0.join("other"), bytes).unwrap();
+    let file = File::open(place.0.join("other")).unwrap();
+    let error = examine_file(&file, "/other", None, ReturnProbes::Used).unwrap_err();
+    let told = format!("{error:#}");
+    assert!(told.contains("for machine 183; only x86-64"), "{told}");
+}
