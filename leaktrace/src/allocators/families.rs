@@ -233,6 +233,10 @@ pub const TCMALLOC: &[EntryPoint] = &[
     delete("TCMallocInternalDeleteArrayAligned"),
     delete("TCMallocInternalDeleteNothrow"),
     delete("TCMallocInternalDeleteArrayNothrow"),
+    delete("TCMallocInternalDeleteSizedAligned"),
+    delete("TCMallocInternalDeleteArraySizedAligned"),
+    delete("TCMallocInternalDeleteAlignedNothrow"),
+    delete("TCMallocInternalDeleteArrayAlignedNothrow"),
     new("tcmalloc_size_returning_operator_new"),
 ];
 
