@@ -238,13 +238,27 @@ fn enter_inner(
 }
 
 /// A call further down the stack than a pending one is part of it. One at the same place is too
-/// where an allocator jumps to another of its functions (`realloc(NULL, n)` to `malloc`), but not
-/// where the function is the same: then the pending call never returned.
+/// where an allocator jumps to another of its functions (`realloc(NULL, n)` to `malloc`), but where
+/// the function is the same only as long as the pending call's return is awaited: else that never returned.
 #[inline(always)]
 fn is_nested(thread: &Thread, registers: &UserRegisters) -> bool {
-    registers.stack_pointer() < thread.stack_pointer
-        || (registers.stack_pointer() == thread.stack_pointer
-            && registers.instruction() != thread.entry)
+    let stack_pointer = registers.stack_pointer();
+    if stack_pointer != thread.stack_pointer {
+        return stack_pointer < thread.stack_pointer;
+    }
+    registers.instruction() != thread.entry || is_awaited(stack_pointer)
+}
+
+/// Whether a return slot holds what a return probe puts there, the beginning of a page, as a call leaves it there by rare
+/// chance only. Then the function has jumped to itself, as each of glibc's with a hook did once in a process until 2.34.
+/// <https://github.com/torvalds/linux/blob/v6.12/kernel/events/uprobes.c>, `uprobe_get_trampoline_vaddr`
+/// <https://sourceware.org/git/?p=glibc.git;a=blob;f=malloc/hooks.c;hb=refs/tags/glibc-2.31>, `realloc_hook_ini`
+#[inline(always)]
+fn is_awaited(stack_pointer: u64) -> bool {
+    const PAGE_BYTES: u64 = 4096;
+    // SAFETY: the helper checks the address and fails on one that cannot be read.
+    let slot = unsafe { bpf_probe_read_user(stack_pointer as *const u64) };
+    slot.is_ok_and(|address| address != 0 && address.is_multiple_of(PAGE_BYTES))
 }
 
 #[inline(always)]
