@@ -13,6 +13,7 @@ mod fuzz;
 mod golang;
 mod image;
 mod kubelet;
+mod libraries;
 mod linker;
 mod manifests;
 mod packages;

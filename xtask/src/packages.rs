@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{agent, apt, cache, golang, python, toolchain};
+use crate::{agent, apt, cache, golang, libraries, python, toolchain};
 
 /// A program that tests start, or another file that they need, and Debian's package with it.
 struct TestProgram {
@@ -109,6 +109,7 @@ const QEMU: &str = "qemu-system-x86";
 pub fn missing() -> Vec<String> {
     let mut missing = missing_packages();
     missing.extend(golang::missing());
+    missing.extend(libraries::missing());
     if !python::is_there() {
         missing.push("Python packages".to_owned());
     }
@@ -133,7 +134,9 @@ fn absent() -> impl Iterator<Item = &'static TestProgram> {
 pub fn ensure() -> Result<()> {
     ensure_packages()?;
     golang::ensure()?;
-    python::ensure(&python::CHECKS)
+    libraries::ensure()?;
+    python::ensure(&python::CHECKS)?;
+    python::ensure(&python::TRACED)
 }
 
 fn ensure_packages() -> Result<()> {

@@ -1,4 +1,4 @@
-//! Owns the Python packages that check manifests, run pods and query streams: in the cache, beside the system's own.
+//! Owns the Python packages that check manifests, run pods, query streams and are traced: in the cache, beside the system's own.
 //! Must not know what they are used for.
 
 use std::path::{Path, PathBuf};
@@ -41,6 +41,13 @@ pub const ENGINES: Set = Set {
     packages: &["duckdb==2.0.1", "chdb-core==26.9.0"],
 };
 
+/// Libraries with allocators of their own, for tests to trace.
+pub const TRACED: Set = Set {
+    name: "traced",
+    edition: 1,
+    packages: &["polars==2.1.0", "pyarrow==26.0.1"],
+};
+
 /// Where the packages are: for one version of Python, because some are compiled.
 fn home(set: &Set) -> Result<PathBuf> {
     let ask = ["-c", "import platform; print(platform.python_version())"];
@@ -52,7 +59,9 @@ fn home(set: &Set) -> Result<PathBuf> {
 
 /// Whether what the tests need is there.
 pub fn is_there() -> bool {
-    home(&CHECKS).is_ok_and(|home| home.is_dir())
+    [CHECKS, TRACED]
+        .iter()
+        .all(|set| home(set).is_ok_and(|home| home.is_dir()))
 }
 
 /// Installs what is missing.
