@@ -26,6 +26,7 @@ mod harm;
 mod host;
 mod identity;
 mod inspect;
+mod libraries;
 mod listen;
 mod oracle;
 mod overflow;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    env, fs,
+    fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -78,7 +78,7 @@ pub fn command(version: &str) -> Command {
         .env_remove("GOROOT")
         .env("GOPATH", programs::scratch().join("gopath"))
         // What is compiled of the standard library serves the next run.
-        .env("GOCACHE", cache().join("go-build"));
+        .env("GOCACHE", programs::cache().join("go-build"));
     command
 }
 
@@ -156,7 +156,7 @@ pub fn build<'v>(programs: impl Iterator<Item = (&'v str, &'v str, Link)>) {
 
 /// A real program, from where xtask keeps it.
 pub fn real(name: &str) -> PathBuf {
-    cache().join(match name {
+    programs::cache().join(match name {
         // Without symbols and without build information.
         "esbuild" => "esbuild-0.28.2/node_modules/@esbuild/linux-x64/bin/esbuild",
         "kubectl" => "kubectl-2.0.1/kubectl/kubectl",
@@ -168,17 +168,5 @@ pub fn real(name: &str) -> PathBuf {
 }
 
 fn go(version: &str) -> PathBuf {
-    cache().join(format!("go-{version}/go/bin/go"))
-}
-
-/// Where xtask keeps what it installs.
-fn cache() -> PathBuf {
-    let below = |variable: &str, below: &str| {
-        let dir = env::var_os(variable).filter(|dir| !dir.is_empty());
-        dir.map(|dir| Path::new(&dir).join(below))
-    };
-    below("LEAKTRACE_CACHE", "")
-        .or_else(|| below("XDG_CACHE_HOME", "leaktrace"))
-        .or_else(|| below("HOME", ".cache/leaktrace"))
-        .expect("there is a home directory")
+    programs::cache().join(format!("go-{version}/go/bin/go"))
 }

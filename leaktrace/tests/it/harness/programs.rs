@@ -107,3 +107,15 @@ pub fn libc() -> PathBuf {
     let mut libc = path.filter(|path| path.ends_with("/libc.so.6"));
     PathBuf::from(libc.next().expect("tests are linked to a libc"))
 }
+
+/// Where xtask keeps what it installs.
+pub fn cache() -> PathBuf {
+    let below = |variable: &str, below: &str| {
+        let dir = env::var_os(variable).filter(|dir| !dir.is_empty());
+        dir.map(|dir| Path::new(&dir).join(below))
+    };
+    below("LEAKTRACE_CACHE", "")
+        .or_else(|| below("XDG_CACHE_HOME", "leaktrace"))
+        .or_else(|| below("HOME", ".cache/leaktrace"))
+        .expect("there is a home directory")
+}

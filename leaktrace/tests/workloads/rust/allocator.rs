@@ -1,6 +1,6 @@
 //! Owns a known set of live blocks of Rust's own types, on a global allocator that is chosen when it is built: jemalloc
-//! under the prefix that Rust's crates give it (`--cfg jemalloc`), mimalloc (`--cfg mimalloc`), one of its own that has no
-//! names (`--cfg bump`), else the system's.
+//! under the prefix that Rust's crates give it (`--cfg jemalloc`), mimalloc (`--cfg mimalloc`), Google's tcmalloc
+//! (`--cfg tcmalloc`), one of its own that has no names (`--cfg bump`), else the system's.
 //! Must not know how it is traced.
 
 use std::{
@@ -31,6 +31,14 @@ mod mimalloc {
         pub fn mi_zalloc_aligned(size: usize, alignment: usize) -> *mut u8;
         pub fn mi_realloc_aligned(block: *mut u8, size: usize, alignment: usize) -> *mut u8;
         pub fn mi_free(block: *mut u8);
+    }
+}
+
+#[cfg(tcmalloc)]
+mod tcmalloc {
+    unsafe extern "C" {
+        pub fn BridgeTCMallocInternalNewAlignedNothrow(size: usize, alignment: usize) -> *mut u8;
+        pub fn TCMallocInternalDeleteSizedAligned(block: *mut u8, size: usize, alignment: usize);
     }
 }
 
@@ -84,8 +92,23 @@ unsafe impl GlobalAlloc for Chosen {
     }
 }
 
+/// As the crate `tcmalloc-better` calls it.
+// SAFETY: tcmalloc's blocks are as large and as aligned as asked for, until they are given back; tcmalloc keeps that.
+#[cfg(tcmalloc)]
+unsafe impl GlobalAlloc for Chosen {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: any size may be asked for.
+        unsafe { tcmalloc::BridgeTCMallocInternalNewAlignedNothrow(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: the block came from `alloc` with this layout, as callers of `GlobalAlloc` promise.
+        unsafe { tcmalloc::TCMallocInternalDeleteSizedAligned(block, layout.size(), layout.align()) }
+    }
+}
+
 // SAFETY: it is the system's allocator, which is one.
-#[cfg(not(any(jemalloc, mimalloc, bump)))]
+#[cfg(not(any(jemalloc, mimalloc, tcmalloc, bump)))]
 unsafe impl GlobalAlloc for Chosen {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are passed on.
