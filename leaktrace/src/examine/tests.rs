@@ -193,12 +193,12 @@ fn an_allocator_without_symbols_is_named() {
 fn another_processors_file_is_refused() {
     /// `EM_AARCH64`, where a file's header tells its machine.
     const AARCH64: [u8; 2] = [183, 0];
-    let place = Place::new("processor");
+    let place = Place::new();
     place.build(&[]);
-    let mut bytes = fs::read(place.0.join("whole")).unwrap();
+    let mut bytes = fs::read(place.path("whole")).unwrap();
     bytes[18..20].copy_from_slice(&AARCH64);
-    fs::write(place.0.join("other"), bytes).unwrap();
-    let file = File::open(place.0.join("other")).unwrap();
+    fs::write(place.path("other"), bytes).unwrap();
+    let file = File::open(place.path("other")).unwrap();
     let error = examine_file(&file, "/other", None, ReturnProbes::Used).unwrap_err();
     let told = format!("{error:#}");
     assert!(told.contains("for machine 183; only x86-64"), "{told}");
