@@ -162,7 +162,7 @@ fn a_library_loaded_late_is_unwound() {
         .sum();
     assert_eq!(blocks, 10, "{:#?}", process.sites);
     for site in sites {
-        assert_eq!(site.get("truncated"), None, "{site:#}");
+        assert_eq!(site.get("stack_truncated"), None, "{site:#}");
         let frames = site["stack"].as_array().unwrap();
         assert!(
             frames.iter().any(|frame| frame["function"] == "main"),

@@ -71,7 +71,7 @@ elif [ "$expect" = whole ]; then
     # Each thread has a site for each of its 12 depths, with 250 blocks, and all its stacks are its own from end to end.
     check "sites" /tmp/site is "$(wc -l </tmp/site)" 48
     check "blocks" /tmp/site is "$(grep -c '"live_count":250,' /tmp/site)" 48
-    check "no stack ends early" /tmp/site is "$(grep -c '"truncated"' /tmp/site)" 0
+    check "no stack ends early" /tmp/site is "$(grep -c '"stack_truncated"' /tmp/site)" 0
     for thread in north east south west; do
         others=$(echo north east south west | sed "s/$thread//; s/^ *//; s/  *$//; s/  */\\|/g")
         grep "\"function\":\"${thread}_descend\"" /tmp/site >/tmp/$thread
