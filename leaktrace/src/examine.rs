@@ -134,7 +134,9 @@ pub fn examine_file(
         elf.text_ranges()
     };
     let constants = elf.constant_ranges();
-    let code_bytes = constants.iter().map(|it| it.end - it.start).sum::<u64>();
+    // A file may claim more than 64 bits can count.
+    let add = |sum: u64, it: &Range<u64>| sum.saturating_add(it.end.saturating_sub(it.start));
+    let code_bytes = constants.iter().fold(0, add);
     let is_wanted = match allocators::defined(&elf, &more) {
         Defined::None => false,
         Defined::RustAlone => code_bytes <= RUST_BYTES_MAX,

@@ -203,3 +203,15 @@ fn another_processors_file_is_refused() {
     let told = format!("{error:#}");
     assert!(told.contains("for machine 183; only x86-64"), "{told}");
 }
+
+/// A file whose segments claim more bytes together than 64 bits can count is looked at, or refused, like any other.
+#[test]
+fn segments_of_any_size_are_counted() {
+    let place = Place::new();
+    let hostile = include_bytes!("../../fuzz/seeds/allocators/huge-segments");
+    fs::write(place.path("hostile"), hostile).unwrap();
+    let file = File::open(place.path("hostile")).unwrap();
+    if let Ok(examined) = examine_file(&file, "/hostile", None, ReturnProbes::Used) {
+        assert!(examined.allocators.iter().all(|it| it.probes.is_empty()));
+    }
+}
