@@ -214,12 +214,11 @@ impl Seen {
         created.chain(blocked.flat_map(|(by, stack)| by.iter().chain([stack])))
     }
 
-    /// Adds to the evidence of sites what of them is held by goroutines that stay blocked, where it is the greater
-    /// part: a few objects can be reached by what was left on a stack from before.
+    /// Adds to the evidence of sites what of them is held by goroutines that stay blocked, where that tells something.
     pub fn add_evidence(&self, summary: &mut ProcessSummary) {
         for site in &mut summary.sites {
             if let Some(totals) = self.held.of(site.numbers())
-                && totals.object_count.saturating_mul(2) >= site.counts.live_count
+                && totals.is_telling(site.counts.live_count)
             {
                 let evidence = &mut site.judgement.evidence;
                 for (name, count) in [

@@ -17,6 +17,10 @@ const BLOCKS_MAX: usize = 1 << 17;
 /// what was left on their stacks from before.
 const SHARED_BY: usize = 4;
 
+/// As many objects each may fewer than that hold of a site, and be believed: a word that was left on one stack leads to
+/// all that a map has.
+const HELD_BY_FEW_MAX: u64 = 16;
+
 /// A word that was found in memory, and the goroutine that leads there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Word {
@@ -70,6 +74,17 @@ pub struct HeldTotals {
     pub object_count: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+impl HeldTotals {
+    /// Whether it can be told of a site with so many live objects. It must be the greater part of them, as a few are reached
+    /// by what was left on a stack from before; and one goroutine that holds all of many looks as that does too.
+    #[must_use]
+    pub const fn is_telling(&self, live_count: u64) -> bool {
+        let is_spread = self.goroutine_count >= SHARED_BY as u64
+            || self.object_count <= self.goroutine_count * HELD_BY_FEW_MAX;
+        is_spread && self.object_count.saturating_mul(2) >= live_count
+    }
 }
 
 /// The blocks of a process that are held by goroutines which stay blocked, each by few of them.
@@ -164,6 +179,23 @@ mod tests {
 
     fn word(value: u64, holder: u32) -> Word {
         Word { value, holder }
+    }
+
+    /// What was left on one stack leads to a whole map: that is not told, and neither is a small part of a site. What each of
+    /// many has is, and the few objects of one.
+    #[test]
+    fn a_map_that_one_goroutine_leads_to_is_not_told() {
+        let totals = |goroutine_count, object_count| HeldTotals {
+            goroutine_count,
+            object_count,
+            bytes: object_count,
+        };
+        assert!(!totals(1, 168).is_telling(200));
+        assert!(!totals(3, 200).is_telling(200));
+        assert!(totals(200, 200).is_telling(200));
+        assert!(totals(4, 168).is_telling(200));
+        assert!(totals(1, 1).is_telling(2));
+        assert!(!totals(200, 200).is_telling(401));
     }
 
     /// What nobody keeps leads on, and counts for no site.
