@@ -14,7 +14,14 @@ use crate::{agent, cache, toolchain};
 const VERSION: &str = "0.13.2";
 
 /// Targets, each a program in `leaktrace/fuzz/fuzz_targets`.
-const TARGETS: &[&str] = &["tables", "frames", "symbols", "allocators", "pclntab"];
+const TARGETS: &[&str] = &[
+    "tables",
+    "frames",
+    "symbols",
+    "allocators",
+    "pclntab",
+    "debug_info",
+];
 
 /// Fuzzes one target, or all, each for so many seconds.
 ///
@@ -53,7 +60,12 @@ pub fn run(tools: &Tools, name: Option<&str>, seconds: u32) -> Result<()> {
             .arg("--")
             .arg(format!("-max_total_time={seconds}"))
             .arg(format!("-artifact_prefix={}/", kept.display()))
-            .args(["-rss_limit_mb=4096", "-timeout=20", "-max_len=65536"]);
+            .args([
+                "-rss_limit_mb=2048",
+                "-timeout=10",
+                "-max_len=65536",
+                "-print_final_stats=1",
+            ]);
         agent::run(&mut cargo).with_context(|| format!("the target {target} failed"))?;
     }
     Ok(())

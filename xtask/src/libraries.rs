@@ -1,4 +1,4 @@
-//! Owns the C libraries and allocators that tests link programs with, of other releases than this machine's.
+//! Owns the C libraries and allocators that tests link programs with, and a Python, of other releases than this machine's.
 //! Must not know what the tests do with them.
 
 use std::fs;
@@ -19,22 +19,33 @@ struct Library {
     install: fn(&Path) -> Result<()>,
 }
 
-/// The oldest and the newest glibc that is promised, musl with its first malloc, and Google's tcmalloc.
-const LIBRARIES: [Library; 4] = [
+/// The oldest and the newest glibc that is promised, musl with its first malloc (as static programs and as shared ones have
+/// it), Google's tcmalloc, and a Python that names the code that it makes; it runs on the newest glibc.
+const LIBRARIES: [Library; 6] = [
     Library {
         name: "glibc-2.31",
         proof: "lib/x86_64-linux-gnu/libc-2.31.so",
-        install: |staging| unpack_glibc("bullseye", staging),
+        install: |staging| unpack("bullseye", &["libc6"], staging),
     },
     Library {
         name: "glibc-2.41",
         proof: "usr/lib/x86_64-linux-gnu/libc.so.6",
-        install: |staging| unpack_glibc("trixie", staging),
+        install: |staging| unpack("trixie", &["libc6"], staging),
+    },
+    Library {
+        name: "python-3.13",
+        proof: "usr/bin/python3.13",
+        install: |staging| unpack("trixie", &PYTHON, staging),
     },
     Library {
         name: "musl-1.1.24",
         proof: "libc.a",
         install: take_musl,
+    },
+    Library {
+        name: "musl-1.2.3-oldmalloc",
+        proof: "libc.so",
+        install: build_musl,
     },
     Library {
         name: "tcmalloc-0.1.14",
@@ -43,9 +54,21 @@ const LIBRARIES: [Library; 4] = [
     },
 ];
 
+/// What a Python needs that starts and says what it does.
+const PYTHON: [&str; 5] = [
+    "python3.13-minimal",
+    "libpython3.13-minimal",
+    "libpython3.13-stdlib",
+    "libexpat1",
+    "zlib1g",
+];
+
 /// The last release of Rust whose musl target has 1.1.24: since 1.71 it has 1.2.3, whose malloc is another.
 /// <https://blog.rust-lang.org/2023/05/09/Updating-musl-targets>
 const RUST_OF_MUSL: &str = "1.70.0";
+
+/// Debian's release whose source of musl can still be built with its first malloc.
+const SUITE_OF_MUSL: &str = "bookworm";
 
 /// A crate that has the source of Google's tcmalloc, without Bazel.
 const TCMALLOC_CRATE: &str = "libtcmalloc-sys";
@@ -94,21 +117,23 @@ pub fn ensure() -> Result<()> {
     Ok(())
 }
 
-/// Debian's C library of a release, unpacked and not installed.
-fn unpack_glibc(suite: &str, staging: &Path) -> Result<()> {
+/// Debian's packages of a release, unpacked and not installed.
+fn unpack(suite: &str, packages: &[&str], staging: &Path) -> Result<()> {
     let apt = Apt::of("deb", suite, staging)?;
-    agent::run(
-        apt.command("apt-get")
-            .args(["download", "-qq", "libc6:amd64"]),
-    )?;
+    let named = packages.iter().map(|it| format!("{it}:amd64"));
+    agent::run(apt.command("apt-get").args(["download", "-qq"]).args(named))?;
     apt.remove()?;
     let files = fs::read_dir(staging).context("failed to list what apt brought")?;
-    let mut files = files.flatten().map(|entry| entry.path());
-    let deb = files
-        .find(|path| path.extension().is_some_and(|it| it == "deb"))
-        .context("apt brought no package")?;
-    agent::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(staging))?;
-    fs::remove_file(&deb).context("failed to remove the unpacked package")
+    let files = files.flatten().map(|entry| entry.path());
+    let debs: Vec<PathBuf> = files
+        .filter(|path| path.extension().is_some_and(|it| it == "deb"))
+        .collect();
+    anyhow::ensure!(debs.len() == packages.len(), "apt brought {debs:?} only");
+    for deb in debs {
+        agent::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(staging))?;
+        fs::remove_file(&deb).context("failed to remove the unpacked package")?;
+    }
+    Ok(())
 }
 
 /// The C library that an old Rust links into programs, without the toolchain that brings it.
@@ -135,6 +160,44 @@ fn take_musl(staging: &Path) -> Result<()> {
             .context("failed to take a file out of rustup's")?;
     }
     fs::remove_dir_all(&home).context("failed to remove rustup's home")
+}
+
+/// The shared C library, which is its own loader, and what programs begin and end with, with the malloc that Alpine had up
+/// to 3.12: musl's `configure` still knows it.
+fn build_musl(staging: &Path) -> Result<()> {
+    let apt = Apt::of("deb-src", SUITE_OF_MUSL, staging)?;
+    let source = ["source", "-qq", "--download-only", "musl"];
+    agent::run(apt.command("apt-get").args(source).stdout(Stdio::null()))?;
+    apt.remove()?;
+    let fetched = fs::read_dir(staging).context("failed to list what apt brought")?;
+    let fetched: Vec<PathBuf> = fetched.flatten().map(|entry| entry.path()).collect();
+    let archive = fetched
+        .iter()
+        .find(|path| path.to_string_lossy().ends_with(".orig.tar.gz"))
+        .context("apt brought no source")?;
+    let source = staging.join("source");
+    fs::create_dir_all(&source).context("failed to create a place for the source")?;
+    let mut unpack = Command::new("tar");
+    unpack.arg("-xzf").arg(archive);
+    agent::run(unpack.args(["--strip-components=1", "-C"]).arg(&source))?;
+    let mut configure = Command::new("./configure");
+    configure.args(["--with-malloc=oldmalloc", "--disable-wrapper", "CFLAGS=-w"]);
+    let files = ["libc.so", "crt1.o", "crti.o", "crtn.o"];
+    let mut make = Command::new("make");
+    make.arg("-j2")
+        .args(files.map(|name| format!("lib/{name}")));
+    for mut command in [configure, make] {
+        toolchain::scrub(&mut command);
+        agent::run(command.current_dir(&source).stdout(Stdio::null()))?;
+    }
+    for name in files {
+        fs::rename(source.join("lib").join(name), staging.join(name))
+            .with_context(|| format!("failed to take {name}"))?;
+    }
+    for left in fetched {
+        fs::remove_file(&left).with_context(|| format!("failed to remove {}", left.display()))?;
+    }
+    fs::remove_dir_all(&source).context("failed to remove the source")
 }
 
 /// tcmalloc as one archive, which a program's linker takes.

@@ -4,7 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::harness::{
@@ -97,6 +100,16 @@ fn interrupted_at_full_speed() {
     assert_eq!(check_speed_after(Signal::SIGINT).stream().report_count(), 1);
 }
 
+/// A program that nobody waits for any more; killed when dropped.
+struct Outliving(Pid);
+
+impl Drop for Outliving {
+    fn drop(&mut self) {
+        // One that has ended already is what was wanted.
+        let _ = kill(self.0, Signal::SIGKILL);
+    }
+}
+
 /// A command outlives an agent that is killed, at full speed.
 #[test]
 fn a_command_outlives_its_agent() {
@@ -108,11 +121,11 @@ fn a_command_outlives_its_agent() {
         path.as_os_str(),
         "0".as_ref(),
         "2".as_ref(),
-        "20".as_ref(),
+        "600".as_ref(),
         "0.2".as_ref(),
     ];
     let (agent, mut talk) = Agent::trace_command(&[], &words);
-    talk.ready();
+    let _outliving = Outliving(Pid::from_raw(talk.ready().cast_signed()));
     let traced = ns_per_pair(&mut talk);
     agent.signal(Signal::SIGKILL);
     assert_eq!(agent.wait_alone().code, None);

@@ -25,17 +25,6 @@ const GLIBC: [(&str, &str); 2] = [
     ("2.41", "usr/lib/x86_64-linux-gnu"),
 ];
 
-/// What xtask keeps; where it is missing, the test says that it is skipped.
-fn kept<F: Fn()>(path: &str, here: F) -> Option<PathBuf> {
-    let path = programs::cache().join(path);
-    if !path.exists() {
-        let remedy = "`cargo xtask setup --test-programs` brings it";
-        kernel::skip(&here, &format!("{} is missing; {remedy}", path.display()));
-        return None;
-    }
-    Some(path)
-}
-
 /// A program that is loaded by another release's loader, and linked with its C library.
 fn with_glibc(version: &str, library: &Path) -> PathBuf {
     let file = |name: &str| library.join(name).to_str().unwrap().to_owned();
@@ -49,8 +38,8 @@ fn with_glibc(version: &str, library: &Path) -> PathBuf {
     build.with(&files).with(&["-lgcc", &chosen]).program()
 }
 
-/// Programs on another glibc are traced exactly, each alone, and beside those on the host's: nothing counts twice, whatever
-/// file of that name a process maps.
+/// Programs on another glibc are traced exactly, each alone, and beside those on the host's, by name and with the whole
+/// host: nothing counts twice, whatever file of that name a process maps.
 #[test]
 fn glibc_of_other_releases() {
     let Some(_turn) = kernel::turn(|| ()) else {
@@ -58,7 +47,7 @@ fn glibc_of_other_releases() {
     };
     let mut programs = vec![programs::workload("portable")];
     for (version, below) in GLIBC {
-        let Some(library) = kept(&format!("glibc-{version}/{below}"), || ()) else {
+        let Some(library) = programs::kept(&format!("glibc-{version}/{below}"), || ()) else {
             return;
         };
         let program = with_glibc(version, &library);
@@ -68,12 +57,23 @@ fn glibc_of_other_releases() {
         assert!(path.starts_with(library.to_str().unwrap()), "{path}");
         programs.push(program);
     }
+    let named = |workloads: &[Workload]| {
+        let pids: Vec<String> = workloads.iter().map(Workload::pid_text).collect();
+        let options: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
+        Agent::trace(&options)
+    };
+    assert_each_exact(&programs, named);
+    // Others may allocate without pause, such as a compiler beside the tests.
+    let whole = |_: &[Workload]| Agent::trace(&["--ring-size", "256MiB"]);
+    assert_each_exact(&programs, whole);
+}
+
+/// What programs allocate at once is seen exactly, of each.
+#[track_caller]
+fn assert_each_exact(programs: &[PathBuf], trace: impl Fn(&[Workload]) -> Agent) {
     let run = |program: &PathBuf| Workload::run(&mut Command::new(program));
     let mut workloads: Vec<Workload> = programs.iter().map(run).collect();
-    // Not the whole host, which may be busier than the ring is large.
-    let pids: Vec<String> = workloads.iter().map(Workload::pid_text).collect();
-    let named: Vec<&str> = pids.iter().flat_map(|pid| ["--pid", pid]).collect();
-    let agent = Agent::trace(&named);
+    let agent = trace(&workloads);
     let told = |it: &mut Workload| it.talk.phase().truths;
     let truths: Vec<_> = workloads.iter_mut().map(told).collect();
     let stream = agent.interrupt();
@@ -89,7 +89,7 @@ fn musl_with_its_first_malloc() {
     let Some(_turn) = kernel::turn_with("musl-gcc", || ()) else {
         return;
     };
-    let Some(library) = kept("musl-1.1.24/libc.a", || ()) else {
+    let Some(library) = programs::kept("musl-1.1.24/libc.a", || ()) else {
         return;
     };
     let file = |name: &str| library.with_file_name(name).to_str().unwrap().to_owned();
@@ -102,6 +102,32 @@ fn musl_with_its_first_malloc() {
     assert_eq!(allocators(&process), ["musl"]);
 }
 
+/// The same as a shared library, which is its own loader: each function of it is called from the program, and by itself.
+#[test]
+fn musl_with_its_first_malloc_shared() {
+    let Some(_turn) = kernel::turn_with("musl-gcc", || ()) else {
+        return;
+    };
+    let Some(library) = programs::kept("musl-1.2.3-oldmalloc/libc.so", || ()) else {
+        return;
+    };
+    let file = |name: &str| library.with_file_name(name).to_str().unwrap().to_owned();
+    let build = Build::of("musl-gcc", "portable.c", "portable-musl-shared");
+    let build = build.with(&["-nostdlib", "-nostartfiles"]);
+    let files = ["crt1.o", "crti.o", "libc.so"].map(file);
+    let build = build.with(&files.each_ref().map(String::as_str));
+    let loader = format!("-Wl,--dynamic-linker={}", library.display());
+    let program = build.with(&["-lgcc", &file("crtn.o"), &loader]).program();
+    let process = assert_seen(&mut Command::new(&program));
+    assert_eq!(allocators(&process), ["musl"]);
+    assert_eq!(
+        process.line["allocators"][0]["path"],
+        library.to_str().unwrap(),
+        "{:#}",
+        process.line
+    );
+}
+
 /// A Rust program with Google's tcmalloc built into it, as the crate `tcmalloc-better` does: every block is given back by a
 /// delete that is told its size and alignment.
 #[test]
@@ -109,7 +135,7 @@ fn googles_tcmalloc_in_a_rust_program() {
     let Some(_turn) = kernel::turn(|| ()) else {
         return;
     };
-    let Some(archive) = kept("tcmalloc-0.1.14/libtcmalloc.a", || ()) else {
+    let Some(archive) = programs::kept("tcmalloc-0.1.14/libtcmalloc.a", || ()) else {
         return;
     };
     let archive = format!("link-arg={}", archive.display());
@@ -137,7 +163,7 @@ fn assert_follows(library: &str, pool: &str, allocator: &str, parts: RangeInclus
         .unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let home = format!("python-{}-traced-1", version.trim());
-    let Some(home) = kept(&home, || ()) else {
+    let Some(home) = programs::kept(&home, || ()) else {
         return;
     };
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workloads/tables.py");

@@ -80,7 +80,47 @@ fn generated_code_is_named() {
     };
     let mut command = Command::new(programs::find("node").unwrap());
     command.args(["--perf-basic-prof", "-e", NODE]);
-    // With the option it also leaves a log of its own where it runs.
+    assert_generated_is_named(&mut command, "namedByItself");
+}
+
+const PYTHON: &str = "
+import sys
+def named_by_itself():
+    return bytearray(20000)
+print('ready', flush=True)
+sys.stdin.readline()
+kept = [named_by_itself() for _ in range(2000)]
+print('full', flush=True)
+sys.stdin.readline()
+";
+
+/// The same of Python's functions: since 3.12 it makes some code for each, with `-X perf`, and writes what it is called.
+#[test]
+fn functions_of_python_are_named() {
+    let Some(_turn) = kernel::turn(|| ()) else {
+        return;
+    };
+    let libraries = "glibc-2.41/usr/lib/x86_64-linux-gnu";
+    let Some(libc) = programs::kept(libraries, || ()) else {
+        return;
+    };
+    let Some(python) = programs::kept("python-3.13/usr", || ()) else {
+        return;
+    };
+    // Its C library is newer than the host's.
+    let mut command = Command::new(libc.join("ld-linux-x86-64.so.2"));
+    let beside = python.join("lib/x86_64-linux-gnu");
+    let searched = format!("{}:{}", libc.display(), beside.display());
+    command.args(["--library-path", &searched]);
+    command.arg(python.join("bin/python3.13"));
+    command.args(["-I", "-X", "perf", "-c", PYTHON]);
+    assert_generated_is_named(&mut command, "py::named_by_itself:<string>");
+}
+
+/// A program says `ready`, and `full` once it has made its blocks in generated code of this name.
+#[track_caller]
+fn assert_generated_is_named(command: &mut Command, function: &str) {
+    // Node leaves a log of its own, too, where it runs.
     command.current_dir(programs::scratch());
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -102,7 +142,7 @@ fn generated_code_is_named() {
     let stacks = stacks(&ended.stream().process(pid));
     let names: BTreeSet<&String> = stacks.iter().flatten().collect();
     assert!(
-        names.iter().any(|name| name.contains("namedByItself")),
+        names.iter().any(|name| name.contains(function)),
         "{names:#?}"
     );
 }

@@ -108,6 +108,17 @@ pub fn libc() -> PathBuf {
     PathBuf::from(libc.next().expect("tests are linked to a libc"))
 }
 
+/// What xtask keeps; where it is missing, the test says that it is skipped.
+pub fn kept<F: Fn()>(path: &str, here: F) -> Option<PathBuf> {
+    let path = cache().join(path);
+    if !path.exists() {
+        let remedy = "`cargo xtask setup --test-programs` brings it";
+        super::kernel::skip(&here, &format!("{} is missing; {remedy}", path.display()));
+        return None;
+    }
+    Some(path)
+}
+
 /// Where xtask keeps what it installs.
 pub fn cache() -> PathBuf {
     let below = |variable: &str, below: &str| {
