@@ -176,6 +176,11 @@ impl Modules {
         self.open_files
     }
 
+    /// Whether half of the files that may be kept are, or half of the modules: none is ever dropped.
+    pub fn is_half_full(&self) -> bool {
+        self.open_files >= OPEN_FILES_MAX / 2 || self.modules.len() >= MODULES_MAX / 2
+    }
+
     /// How many files were not kept because too many are open.
     pub fn refused_files(&self) -> u64 {
         self.refused_files

@@ -9,6 +9,9 @@ use siphasher::sip::SipHasher13;
 
 use crate::modules::ModuleId;
 
+/// Return addresses that are kept of all stacks together: 128 MiB. The probes tell 262 144 stacks apart, which have some 25 each.
+const PLACES_MAX: usize = 8 << 20;
+
 /// Where a return address points, for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -39,15 +42,31 @@ pub struct Stack {
 #[derive(Debug, Default)]
 pub struct Stacks {
     by_id: FxHashMap<u64, Arc<Stack>>,
+    /// The return addresses of all.
+    places: usize,
+    /// Stacks that found no room.
+    pub refused_count: u64,
 }
 
 impl Stacks {
-    /// Takes in a stack.
+    /// Takes in a stack, where there is room.
     pub fn insert(&mut self, id: u64, stack: Stack) {
+        self.remove(id);
+        if self.places + stack.places.len() > PLACES_MAX {
+            self.refused_count += 1;
+            return;
+        }
+        self.places += stack.places.len();
         self.by_id.insert(id, Arc::new(stack));
     }
 
-    /// The stack with an id; `None` when its record was lost.
+    fn remove(&mut self, id: u64) {
+        if let Some(stack) = self.by_id.remove(&id) {
+            self.places -= stack.places.len();
+        }
+    }
+
+    /// The stack with an id; `None` when its record was lost, or found no room.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Arc<Stack>> {
         self.by_id.get(&id)
@@ -62,7 +81,7 @@ impl Stacks {
             .filter(|id| !is_needed(*id))
             .collect();
         for id in &gone {
-            self.by_id.remove(id);
+            self.remove(*id);
         }
         gone
     }
@@ -106,6 +125,26 @@ mod tests {
                 .iter()
                 .map(|(build, offset)| ((*build).to_owned(), *offset)),
         )
+    }
+
+    /// However many stacks a program has, what is kept has its limit; what is dropped makes room again.
+    #[test]
+    fn room_is_limited() {
+        let stack = |count| Stack {
+            places: vec![Place::Unmapped { address: 1 }; count],
+            end: StackEnd::Root,
+        };
+        let mut stacks = Stacks::default();
+        stacks.insert(1, stack(PLACES_MAX - 2));
+        stacks.insert(2, stack(2));
+        stacks.insert(3, stack(1));
+        assert_eq!((stacks.len(), stacks.refused_count), (2, 1));
+        // A stack that comes again takes its own place.
+        stacks.insert(2, stack(2));
+        assert_eq!((stacks.len(), stacks.refused_count), (2, 1));
+        assert_eq!(stacks.retain(|id| id != 1), [1]);
+        stacks.insert(3, stack(1));
+        assert!(stacks.get(3).is_some());
     }
 
     /// Ids are the same for ever, and differ where anything differs.

@@ -78,7 +78,8 @@ pub struct WatchArgs {
 
     /// Keep what was learnt in this file, so that a restart loses nothing.
     ///
-    /// It is written each minute and at the end. SIGHUP has it written, the token file read again, and a report made.
+    /// It is written each minute and at the end. SIGHUP has it written, the token file read again, a report
+    /// made, and memory given back that can be filled again.
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 

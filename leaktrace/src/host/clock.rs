@@ -1,7 +1,7 @@
 //! Owns the session's one relation between the kernel's clocks and calendar time.
 //! Must not know what is dated with it.
 
-use std::io;
+use std::{io, sync::OnceLock};
 
 use nix::{
     time::{ClockId, clock_gettime},
@@ -15,9 +15,9 @@ const ANCHOR_ATTEMPTS: usize = 8;
 
 /// The anchor: what calendar time it was at one moment of `CLOCK_BOOTTIME`.
 ///
-/// There is one per session, so that a process keeps its identity (pid and
+/// There is one per run of the agent, so that a process keeps its identity (pid and
 /// start time) over all reports even when somebody sets the calendar clock in
-/// between. Boot time, and not monotonic time, because `/proc/PID/stat` counts
+/// between, also where it gets probes only later. Boot time, and not monotonic time, because `/proc/PID/stat` counts
 /// in it and because it goes on while the machine sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
@@ -25,9 +25,27 @@ pub struct Clock {
     unix_ns: u64,
 }
 
+/// The one of this run.
+static ANCHOR: OnceLock<Clock> = OnceLock::new();
+
 impl Clock {
-    /// Compares the two clocks now.
+    /// The anchor of this run, for which the two clocks are compared when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be read.
     pub fn anchor() -> io::Result<Self> {
+        match ANCHOR.get() {
+            Some(anchor) => Ok(*anchor),
+            None => {
+                let anchor = Self::compare()?;
+                Ok(*ANCHOR.get_or_init(|| anchor))
+            }
+        }
+    }
+
+    /// Compares the two clocks now.
+    fn compare() -> io::Result<Self> {
         let mut best: Option<(u64, Self)> = None;
         for _ in 0..ANCHOR_ATTEMPTS {
             let before_ns = read_ns(ClockId::CLOCK_BOOTTIME)?;
@@ -112,6 +130,14 @@ mod tests {
             .unwrap()
             .as_nanos();
         assert!(u128::from(unix_ns).abs_diff(expected_ns) < 1_000_000_000);
+    }
+
+    /// Whoever asks gets the same one, however much later: else a start time would differ by who tells it.
+    #[test]
+    fn there_is_one() {
+        let first = Clock::anchor().unwrap();
+        assert_ne!(Clock::compare().unwrap(), first);
+        assert_eq!(Clock::anchor().unwrap(), first);
     }
 
     /// Moments before and after the anchor keep their distance to it.

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod container;
 pub mod containers;
 pub mod doctor;
+pub mod footprint;
 pub mod fresh_memory;
 pub mod group_memory;
 #[cfg(test)]

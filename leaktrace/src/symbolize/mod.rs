@@ -54,10 +54,15 @@ impl Request {
     }
 }
 
-/// What is asked of the thread, and where the answer goes.
-struct Job {
-    requests: Vec<Request>,
-    answer: oneshot::Sender<Vec<Vec<Frame>>>,
+/// What is asked of the thread.
+enum Job {
+    /// To name addresses.
+    Name {
+        requests: Vec<Request>,
+        answer: oneshot::Sender<Vec<Vec<Frame>>>,
+    },
+    /// To hold nothing that can be made again.
+    LetGo,
 }
 
 /// The way to the thread that owns blazesym, whose state cannot change threads.
@@ -77,9 +82,13 @@ impl Symbolizer {
                 let servers = Fetcher::new(Debuginfod::from_env(), PATIENCE);
                 let mut worker = Worker::new(servers);
                 for job in queue {
-                    // Who asked may have given up: then nobody needs the answer.
-                    if !job.answer.is_closed() {
-                        let _ = job.answer.send(worker.symbolize(&job.requests));
+                    match job {
+                        // Who asked may have given up: then nobody needs the answer.
+                        Job::Name { answer, .. } if answer.is_closed() => {}
+                        Job::Name { requests, answer } => {
+                            let _ = answer.send(worker.symbolize(&requests));
+                        }
+                        Job::LetGo => worker.let_go(),
                     }
                 }
             })
@@ -106,10 +115,16 @@ impl Symbolizer {
         }
     }
 
+    /// Has all dropped that can be made again, which costs the next names the time.
+    pub fn let_go(&self) {
+        // A thread that has died holds nothing.
+        let _ = self.jobs.send(Job::LetGo);
+    }
+
     fn ask(&self, requests: &[Request]) -> Option<oneshot::Receiver<Vec<Vec<Frame>>>> {
         let (answer, receiver) = oneshot::channel();
         self.jobs
-            .send(Job {
+            .send(Job::Name {
                 requests: requests.to_vec(),
                 answer,
             })

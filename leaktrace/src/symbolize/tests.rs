@@ -611,3 +611,40 @@ fn the_kernels_page_has_names() {
     let sections = crate::unwind::FrameSections::read(file).expect("it has tables");
     assert!(!crate::unwind::Table::functions(&sections).is_empty());
 }
+
+/// Answers come in the order of what was asked, however files take turns, and again when all was let go.
+#[test]
+fn answers_keep_their_order() {
+    let mut modules = Modules::default();
+    let symbolizer = Symbolizer::spawn().expect("a thread can be started");
+    let mut built = Vec::new();
+    for name in ["first", "second"] {
+        let scratch = Scratch::new(&format!("order-{name}"));
+        let text = format!(
+            "int {name}(int it) {{ return it + 1; }} int main(void) {{ return {name}(-1); }}"
+        );
+        let Some(path) = scratch.compile("gcc", &["-O0"], &text) else {
+            return;
+        };
+        let module = modules.adopt(&path);
+        // Linkers give code the same place in the file as in memory.
+        let request = Request {
+            module: modules.get(module).clone(),
+            file_offset: svma_of(&path, name),
+            is_return_address: false,
+        };
+        built.push((request, scratch));
+    }
+    let turns = [1, 0, 1, 0, 0, 1];
+    let requests = || turns.map(|turn: usize| built[turn].0.clone()).to_vec();
+    for _ in 0..2 {
+        let answers = symbolizer.symbolize_blocking(requests());
+        let names: Vec<_> = answers
+            .iter()
+            .map(|frames| frames[0].function.as_deref())
+            .collect();
+        let expected = turns.map(|turn| Some(["first", "second"][turn]));
+        assert_eq!(names, expected);
+        symbolizer.let_go();
+    }
+}

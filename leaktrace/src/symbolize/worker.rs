@@ -21,23 +21,29 @@ use super::{
     perf_map::PerfMap,
     unresolved,
 };
-use crate::{golang::binary::PcTable, modules::ModuleId, report::model::Frame};
+use crate::{
+    golang::binary::PcTable,
+    host::footprint::{self, Footprint},
+    modules::ModuleId,
+    report::model::Frame,
+};
 
 /// As many modules as blazesym holds parsed, each with up to two descriptors; a
 /// report touches some dozen modules.
 const IMAGES_MAX: usize = 128;
 
 /// As much as the agent's memory may grow while blazesym holds the same files.
-/// Parsed debug info takes 5 to 50 MiB a module here, and nobody can tell before.
+/// Parsed debug info takes 5 to 50 MiB a module here, and nobody can tell before,
+/// so that the last one may go beyond it by its own size, until all that was asked is answered.
 /// Other parts of the agent grow as well: that only means to parse again.
-const GROWTH_BYTES_MAX: u64 = 384 * 1024 * 1024;
+const GROWTH_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// As much as may stay mapped of files while blazesym holds them. The kernel takes such pages back where it needs them,
 /// but they count as the agent's.
 const MAPPED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// As much as copies of files take together, beyond which all are dropped.
-const COPIES_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const COPIES_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// As much as answers take together: those of a whole report, which asks for some
 /// thousand addresses of 0.5 to 2 KiB each.
@@ -53,7 +59,7 @@ const PATH_BYTES_MAX: usize = 1024;
 const TOLD_MEGABYTES_MIN: u64 = 64;
 
 /// As much as maps of generated code take together, beyond which all are read again.
-const PERF_MAPS_BYTES_MAX: usize = 128 * 1024 * 1024;
+const PERF_MAPS_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Longer names of generated code are cut.
 const NAME_BYTES_MAX: usize = 1024;
@@ -78,7 +84,7 @@ pub(super) struct Worker {
     images: usize,
     copied_bytes: u64,
     /// The agent's memory when blazesym held nothing.
-    resident_before: Resident,
+    before: Footprint,
     answers: FxHashMap<(ModuleId, u64, bool), Vec<Frame>>,
     answers_bytes: usize,
     /// Modules that made blazesym panic: never tried again.
@@ -97,7 +103,7 @@ impl Worker {
             go_tables: FxHashMap::default(),
             images: 0,
             copied_bytes: 0,
-            resident_before: Resident::now(),
+            before: Footprint::now(),
             answers: FxHashMap::default(),
             answers_bytes: 0,
             broken: FxHashSet::default(),
@@ -118,18 +124,31 @@ fn new_symbolizer() -> Symbolizer {
 }
 
 impl Worker {
-    /// Answers requests in order.
+    /// Answers requests, in their order.
     pub(super) fn symbolize(&mut self, requests: &[Request]) -> Vec<Vec<Frame>> {
         if self.servers.begin() {
             // What was named without it is named anew.
-            self.forget();
-            self.answers = FxHashMap::default();
-            self.answers_bytes = 0;
+            self.let_go();
         }
-        requests
-            .iter()
-            .map(|request| self.symbolize_one(request))
-            .collect()
+        let mut answers = vec![Vec::new(); requests.len()];
+        // File by file, so that none is parsed twice for one report, however soon it is forgotten.
+        let mut order: Vec<usize> = (0..requests.len()).collect();
+        order.sort_by_key(|index| requests[*index].module.id);
+        for index in order {
+            answers[index] = self.symbolize_one(&requests[index]);
+        }
+        if has_outgrown(Footprint::now(), self.before) {
+            self.forget();
+        }
+        answers
+    }
+
+    /// Drops all that can be made again.
+    pub(super) fn let_go(&mut self) {
+        self.answers = FxHashMap::default();
+        self.answers_bytes = 0;
+        self.perf_maps = FxHashMap::default();
+        self.forget();
     }
 
     fn symbolize_one(&mut self, request: &Request) -> Vec<Frame> {
@@ -241,7 +260,7 @@ impl Worker {
         }
         if self.images >= IMAGES_MAX
             || self.copied_bytes >= COPIES_BYTES_MAX
-            || Resident::now().has_outgrown(self.resident_before)
+            || has_outgrown(Footprint::now(), self.before)
         {
             self.forget();
         }
@@ -279,7 +298,9 @@ impl Worker {
         self.go_tables.clear();
         self.images = 0;
         self.copied_bytes = 0;
-        self.resident_before = Resident::now();
+        // Else what was just freed would count as ours from the beginning, and as much could come on top of it.
+        footprint::give_back();
+        self.before = Footprint::now();
     }
 }
 
@@ -304,38 +325,10 @@ fn frame_bytes(frame: &Frame) -> usize {
     size_of_val(frame) + texts.into_iter().flatten().map(String::len).sum::<usize>()
 }
 
-/// The agent's memory.
-#[derive(Clone, Copy, Debug, Default)]
-struct Resident {
-    /// Bytes of its own.
-    own_bytes: u64,
-    /// Bytes of mapped files.
-    mapped_bytes: u64,
-}
-
-impl Resident {
-    /// As the kernel tells it, or nothing.
-    fn now() -> Self {
-        let read = || -> Option<Self> {
-            let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-            let mut pages = text
-                .split(' ')
-                .skip(1)
-                .map_while(|it| it.parse::<u64>().ok());
-            let (resident, mapped) = (pages.next()?, pages.next()?);
-            Some(Self {
-                own_bytes: resident.saturating_sub(mapped) * 4096,
-                mapped_bytes: mapped * 4096,
-            })
-        };
-        read().unwrap_or_default()
-    }
-
-    /// Whether so much was added that blazesym must let go of what it holds.
-    fn has_outgrown(self, before: Self) -> bool {
-        self.own_bytes.saturating_sub(before.own_bytes) >= GROWTH_BYTES_MAX
-            || self.mapped_bytes.saturating_sub(before.mapped_bytes) >= MAPPED_BYTES_MAX
-    }
+/// Whether so much was added that blazesym must let go of what it holds.
+fn has_outgrown(now: Footprint, before: Footprint) -> bool {
+    now.own_bytes.saturating_sub(before.own_bytes) >= GROWTH_BYTES_MAX
+        || now.mapped_bytes.saturating_sub(before.mapped_bytes) >= MAPPED_BYTES_MAX
 }
 
 /// The frames of one address: blazesym lists inlined functions from the outermost
@@ -371,22 +364,18 @@ mod tests {
     /// What is held is let go of where memory of our own has grown by too much, and where mapped files have.
     #[test]
     fn mapped_files_count_as_growth() {
-        let before = Resident {
+        let before = Footprint {
             own_bytes: 1 << 30,
             mapped_bytes: 1 << 30,
         };
-        let grown = |own: u64, mapped: u64| Resident {
+        let grown = |own: u64, mapped: u64| Footprint {
             own_bytes: before.own_bytes + own,
             mapped_bytes: before.mapped_bytes + mapped,
         };
-        assert!(!grown(GROWTH_BYTES_MAX - 1, MAPPED_BYTES_MAX - 1).has_outgrown(before));
-        assert!(grown(GROWTH_BYTES_MAX, 0).has_outgrown(before));
-        assert!(grown(0, MAPPED_BYTES_MAX).has_outgrown(before));
-        assert!(!Resident::default().has_outgrown(before));
-        let now = Resident::now();
-        assert!(
-            now.own_bytes > 1 << 20 && now.mapped_bytes > 1 << 20,
-            "{now:?}"
-        );
+        let is_due = |now| has_outgrown(now, before);
+        assert!(!is_due(grown(GROWTH_BYTES_MAX - 1, MAPPED_BYTES_MAX - 1)));
+        assert!(is_due(grown(GROWTH_BYTES_MAX, 0)));
+        assert!(is_due(grown(0, MAPPED_BYTES_MAX)));
+        assert!(!is_due(Footprint::default()));
     }
 }

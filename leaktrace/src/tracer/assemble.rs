@@ -250,6 +250,7 @@ impl Tracer {
             ("modules_refused", self.context.modules.refused_modules()),
             ("site_courses_refused", self.courses.refused_count()),
             ("files_refused", self.context.modules.refused_files()),
+            ("stacks_refused", self.context.stacks.refused_count),
         ] {
             *now.entry(name).or_default() += count;
         }

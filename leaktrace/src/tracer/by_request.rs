@@ -74,6 +74,17 @@ impl Tracer {
         self.budget.cost
     }
 
+    /// Whether it is time for another in its place: what is known of files is never dropped.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.context.modules.is_half_full()
+    }
+
+    /// Has all dropped that can be made again.
+    pub fn let_go(&self) {
+        self.symbolizer.let_go();
+    }
+
     /// Begins to prepare what probes need in a process, such as tables to unwind its code by, which takes up to
     /// some seconds on another thread. It has no probe yet.
     ///

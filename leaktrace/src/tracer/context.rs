@@ -148,6 +148,13 @@ impl Context {
         self.stacks.insert(id, Stack { places, end });
     }
 
+    /// Forgets a process that has ended.
+    pub fn forget(&mut self, tgid: u32) {
+        self.spaces.forget(tgid);
+        self.modules.forget_process(tgid);
+        self.refreshed_ns.remove(&tgid);
+    }
+
     /// Whether it is within an allocator that is left out.
     fn is_own(&self, place: Place) -> bool {
         let Place::Code {

@@ -65,10 +65,17 @@ enum Todo {
     Mapped { tgid: u32, mapping: Mapping },
 }
 
+/// As much live blocks take of our memory where processes come and go for months: four million of them.
+const BLOCKS_BY_REQUEST_BYTES_MAX: u64 = 256 << 20;
+
 /// What live blocks may take of our memory where nobody said: a quarter of what is left, of the host or of our control
 /// group, so that a trace never is what brings a host down.
-fn our_share_of_memory() -> u64 {
-    memory::left_bytes(std::process::id()).map_or(u64::MAX, |left| left / 4)
+fn our_share_of_memory(targets: &Targets) -> u64 {
+    let share = memory::left_bytes(std::process::id()).map_or(u64::MAX, |left| left / 4);
+    match targets.is_by_request {
+        true => share.min(BLOCKS_BY_REQUEST_BYTES_MAX),
+        false => share,
+    }
 }
 
 /// Says that mappings cannot be listened to.
@@ -133,6 +140,7 @@ impl Tracer {
         let mapping_watch = mapping_watch.and_then(|it| it.inspect_err(tell_unheard).ok());
         let source = Source::new(probes.take_ring()?).context("failed to watch the ring")?;
         Ok(Self {
+            ledger: Ledger::within(our_share_of_memory(&targets)),
             targets,
             probes,
             attachments: Attachments::new(ReturnProbes::on_this_kernel()),
@@ -143,7 +151,6 @@ impl Tracer {
             budget: govern::Budget::default(),
             source,
             drain: drain::Drain::of(settings.ring_bytes),
-            ledger: Ledger::within(our_share_of_memory()),
             courses: judging::Courses::new(settings),
             context: Context::new(mapping_watch, without),
             symbolizer: Symbolizer::spawn()?,

@@ -48,8 +48,7 @@ impl Tracer {
         if let Some(process) = self.ledger.get(key) {
             let tgid = process.tgid();
             if self.ledger.key(tgid) == Some(key) {
-                self.context.spaces.forget(tgid);
-                self.context.modules.forget_process(tgid);
+                self.context.forget(tgid);
                 self.attachments.forget(&mut self.probes, tgid);
                 self.go.forget(&mut self.probes, tgid);
                 self.go_watch.forget(tgid);

@@ -36,6 +36,7 @@ use crate::{
     host::{
         clock::Clock,
         containers::{Containers, NameSources},
+        footprint,
     },
     listen::{Access, Board, Listener},
     notify::{self, Watchdog},
@@ -224,6 +225,8 @@ impl Run {
                     self.renew_access();
                     self.save();
                     self.report().await?;
+                    self.suspects.let_go();
+                    footprint::give_back();
                 }
                 _ = look.tick() => {
                     self.survey.look()?;

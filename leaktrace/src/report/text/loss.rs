@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 37] = [
+const WORDINGS: [Wording; 38] = [
     wording(
         "goroutine_looks_failed",
         "goroutine look",
@@ -260,6 +260,12 @@ const WORDINGS: [Wording; 37] = [
         "files_refused",
         "file",
         "not kept open (too many files)",
+        Effect::Stacks,
+    ),
+    wording(
+        "stacks_refused",
+        "stack",
+        "not kept (too many)",
         Effect::Stacks,
     ),
     wording(

@@ -184,6 +184,7 @@ impl Suspects {
         }
         self.growing.note(ranked, now_ns);
         while !self.is_in_window()
+            && !self.is_worn()
             && let Some((seen, is_for_speed)) = self.next_due(ranked, now_ns)
         {
             if !self.prepare(seen, is_for_speed, now_ns)? {
@@ -260,11 +261,24 @@ impl Suspects {
         }
     }
 
+    /// Whether another tracer is to be loaded once those that have probes are done, in five minutes at most: until then nobody
+    /// else gets any.
+    fn is_worn(&self) -> bool {
+        self.tracer.as_ref().is_some_and(Tracer::is_worn)
+    }
+
+    /// Has all dropped that can be made again.
+    pub fn let_go(&self) {
+        if let Some(tracer) = &self.tracer {
+            tracer.let_go();
+        }
+    }
+
     /// Takes the probes out of the kernel when nobody had any for long.
     fn rest(&mut self, now_ns: u64) -> anyhow::Result<()> {
         if self.probed_count() > 0 {
             self.idle_since_ns = now_ns;
-        } else if now_ns.saturating_sub(self.idle_since_ns) > IDLE_NS {
+        } else if self.is_worn() || now_ns.saturating_sub(self.idle_since_ns) > IDLE_NS {
             self.tracer = None;
         } else if let Some(tracer) = &mut self.tracer {
             tracer.drain()?;
