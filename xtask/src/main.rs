@@ -139,9 +139,6 @@ enum Command {
         /// How long.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=10_080))]
         minutes: u32,
-        /// Also set the host's clock an hour on and back, again and again.
-        #[arg(long)]
-        set_clock: bool,
         /// What follows `--` are more options of `leaktrace watch`.
         #[arg(last = true)]
         options: Vec<OsString>,
@@ -217,11 +214,7 @@ fn perform(command: Command) -> Result<ExitCode> {
         Command::Pods { seconds } => pods::run(&Tools::ensure()?, seconds)?,
         Command::Kubelet { seconds } => kubelet::run(&Tools::ensure()?, seconds)?,
         Command::Aarch64 => aarch64::check(&Tools::ensure()?)?,
-        Command::Soak {
-            minutes,
-            set_clock,
-            options,
-        } => soak::run(&Tools::ensure()?, minutes, set_clock, &options)?,
+        Command::Soak { minutes, options } => soak::run(&Tools::ensure()?, minutes, &options)?,
         Command::Vm { kernels } => return vm::run(&Tools::ensure()?, &kernels),
         Command::Tidy => tidy::run()?,
     }

@@ -16,11 +16,14 @@ use crate::agent::{self, Profile};
 use crate::setup::Tools;
 use crate::{packages, toolchain};
 
-/// What runs as the guest's first process.
-const INIT: &str = include_str!("vm/init.sh");
+/// What runs as the guest's first process, and what it calls where the clock is set.
+const SCRIPTS: [(&str, &str); 2] = [
+    ("init", include_str!("vm/init.sh")),
+    ("clock.sh", include_str!("vm/clock.sh")),
+];
 
-/// A guest takes 10 to 30 s; one that hangs is ended.
-const PATIENCE_SECONDS: &str = "300";
+/// A guest takes two minutes at most, most of them for reports to come; one that hangs is ended.
+const PATIENCE_SECONDS: &str = "600";
 
 /// The programs that this needs, and Debian's packages with them.
 const NEEDED: [(&str, &str); 3] = [
@@ -76,8 +79,9 @@ fn boot_all<'a>(agent: &Path, kernels: impl Iterator<Item = &'a Kernel>) -> Resu
 }
 
 /// The programs that are traced in guests, and whether they keep frame pointers.
-const PROGRAMS: [(&str, &str); 2] = [
+const PROGRAMS: [(&str, &str); 3] = [
     ("holder", "-fno-omit-frame-pointer"),
+    ("grower", "-fno-omit-frame-pointer"),
     ("storm", "-fomit-frame-pointer"),
 ];
 
@@ -97,10 +101,12 @@ fn pack(agent: &Path, scratch: &Path) -> Result<PathBuf> {
     let mut strip = Command::new("strip");
     agent::run(strip.arg("-o").args([&within, agent])).context("failed to strip the agent")?;
     bring_libraries(&within, &root)?;
-    let init = root.join("init");
-    fs::write(&init, INIT).context("failed to write the guest's init")?;
-    fs::set_permissions(&init, fs::Permissions::from_mode(0o755))
-        .context("failed to make the guest's init executable")?;
+    for (name, text) in SCRIPTS {
+        let script = root.join(name);
+        let describe = || format!("failed to write the guest's {name}");
+        fs::write(&script, text).with_context(describe)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).with_context(describe)?;
+    }
     for (name, flag) in PROGRAMS {
         let program = root.join("bin").join(name);
         let mut cc = Command::new("cc");

@@ -1,9 +1,9 @@
 """Owns the soak: `leaktrace watch` beside thousands of short-lived processes, pids that come again, programs that leak and
-are started again, stops and clock jumps, scraped by a real Prometheus; its memory and descriptors must stay flat.
+are started again, programs that nobody has seen before, and stops, scraped by a real Prometheus; its memory and descriptors
+must stay flat.
 Must not know how the agent works.
 
-Arguments: the agent, minutes, a directory for what is left, `clock` where the host's clock may be set, and more options for
-the agent."""
+Arguments: the agent, minutes, a directory for what is left, and more options for the agent."""
 
 import json
 import os
@@ -17,19 +17,26 @@ import time
 import urllib.parse
 import urllib.request
 
-AGENT, MINUTES, PLACE = sys.argv[1], float(sys.argv[2]), pathlib.Path(sys.argv[3])
-MAY_SET_CLOCK = "clock" in sys.argv[4:]
-OPTIONS = [it for it in sys.argv[4:] if it != "clock"]
+import judge
+
+AGENT, MINUTES, PLACE, *OPTIONS = sys.argv[1:]
+MINUTES, PLACE = float(MINUTES), pathlib.Path(PLACE)
 LISTEN, PROMETHEUS = 19500, 19590
 
 # It leaks a MiB a second for some 80 seconds and is then started again with the same arguments.
 LEAKER = "import time\nkept=[]\nfor _ in range(80): kept.append(bytearray(b'x'*(1<<20))); time.sleep(1)"
 
-# After the first quarter everything has been met that there is. From then on no more than noise may come.
-RISE_MIB, RISE_SHARE, RISE_FDS = 12, 0.15, 24
+# Each is another program, with so many functions and their debug info, that leaks for so long, and so many run at once.
+FUNCTIONS, LIFE_SECONDS, STRANGERS = 400, 60, 2
+
+# So often the agent is told to let go of what it can make again.
+PAUSE_SECONDS = 20
+
+# What `deploy/docs/scale.md` says that `watch` may take, and how much more descriptors and threads may come after the warm-up.
+CEILING_MIB, RISE_FDS, RISE_THREADS = 512, 24, 4
 
 is_over = threading.Event()
-counts = {"processes": 0, "reused_pids": 0, "restarts": 0, "stops": 0, "clock_jumps": 0}
+counts = {"processes": 0, "reused_pids": 0, "restarts": 0, "strangers": 0, "stops": 0, "hangups": 0}
 
 
 def churn():
@@ -71,19 +78,49 @@ def leak():
         is_over.wait(3)
 
 
+def stranger(number):
+    """The source of a program that leaks some MiB a second by 40 of its functions, and is like no other."""
+    lines = ["#include <stdlib.h>", "#include <string.h>", "#include <time.h>", "static void *kept;"]
+    for index in range(FUNCTIONS):
+        lines.append(f"struct s{number}_{index} {{ struct s{number}_{index} *next; int field_{index}[{index % 7 + 1}]; char text[2000]; }};")
+        lines.append(f"__attribute__((noinline)) void *make_{number}_{index}(int rounds) {{ struct s{number}_{index} *it = "
+                     f"malloc(sizeof *it); memset(it, {index % 255}, sizeof *it); it->next = (void *)kept; kept = it; "
+                     f"return rounds > {number} ? it->next : it; }}")
+    lines.append(f"int main(void) {{ struct timespec pause = {{0, 50000000}}; for (int i = 0; i < {LIFE_SECONDS * 20}; i++) {{")
+    lines += [f"make_{number}_{index}(i);" for index in range(0, FUNCTIONS, FUNCTIONS // 40)]
+    lines.append("nanosleep(&pause, 0); } return 0; }")
+    return "\n".join(lines)
+
+
+def be_strange():
+    """Programs that nobody has seen before: each is built, leaks, ends and is deleted."""
+    running = []
+    while not is_over.wait(LIFE_SECONDS / STRANGERS):
+        counts["strangers"] += 1
+        program = PLACE / f"stranger-{counts['strangers']}"
+        source = program.with_suffix(".c")
+        source.write_text(stranger(counts["strangers"]))
+        subprocess.run(["cc", "-g", "-O0", "-o", program, source], check=True)
+        running.append((subprocess.Popen([program]), program))
+        source.unlink()
+        for child, program in [it for it in running if it[0].poll() is not None]:
+            program.unlink()
+            running.remove((child, program))
+    for child, _ in running:
+        child.kill()
+        child.wait()
+
+
 def disturb(agent):
-    """Stops the agent for a while, as a host that sleeps does, and sets the clock where that is allowed."""
-    while not is_over.wait(45):
-        agent.send_signal(signal.SIGSTOP)
-        is_over.wait(8)
-        agent.send_signal(signal.SIGCONT)
-        counts["stops"] += 1
+    """Has the agent let go of what it can make again, and every other time stops it first, as a host that sleeps does."""
+    while not is_over.wait(PAUSE_SECONDS):
+        if counts["hangups"] % 2 == 1:
+            agent.send_signal(signal.SIGSTOP)
+            is_over.wait(8)
+            agent.send_signal(signal.SIGCONT)
+            counts["stops"] += 1
         agent.send_signal(signal.SIGHUP)
-        if MAY_SET_CLOCK:
-            for jump in (3600, -3600):
-                time.clock_settime(time.CLOCK_REALTIME, time.clock_gettime(time.CLOCK_REALTIME) + jump)
-                counts["clock_jumps"] += 1
-                is_over.wait(3)
+        counts["hangups"] += 1
 
 
 def start_prometheus():
@@ -112,29 +149,39 @@ def ask(query):
 
 def look(pid):
     """Resident MiB that no file backs, descriptors and threads. Files that are mapped are the kernel's cache: they come with
-    what the host runs, and go when it needs the room."""
+    what the host runs, and go when it needs the room; copies of files that are in memory are bounded by themselves."""
     process = pathlib.Path(f"/proc/{pid}")
     resident, shared = map(int, (process / "statm").read_text().split()[1:3])
     pages = resident - shared
     return pages * 4096 / (1 << 20), len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
 
 
-def judge(looks):
-    """What rose from the second quarter to the last."""
-    quarter = max(len(looks) // 4, 1)
-    early, late = looks[quarter : 2 * quarter], looks[-quarter:]
-    most = lambda part, index: max(it[index] for it in part)
-    figures = [(name, most(early, index), most(late, index)) for index, name in enumerate(("MiB", "descriptors", "threads"))]
-    for name, before, after in figures:
-        print(f"soak: {name}: {before:.1f} at most in the second quarter, {after:.1f} in the last")
-    mib, fds, threads = figures
+def floors(looks):
+    """The least memory of each time between two hangups: what is held though nothing is held for later."""
+    least = {}
+    for seconds, (mib, _, _), hangups in looks:
+        least[hangups] = min(least.get(hangups, (mib, seconds)), (mib, seconds))
+    return [it[1] for it in least.values()], [it[0] for it in least.values()]
+
+
+def problems_of(looks):
+    """What rose, or took more than it may."""
+    seconds, least = floors(looks)
+    rise = judge.rise_a_minute(seconds, least)
+    peak = max(mib for _, (mib, _, _), _ in looks)
+    print(f"soak: {least[0]:.1f} MiB after the first hangup, {least[-1]:.1f} after the last of {len(least)}: {rise:+.2f} MiB a "
+          f"minute after the warm-up; {peak:.1f} MiB at most")
     problems = []
-    if mib[2] > mib[1] * (1 + RISE_SHARE) + RISE_MIB:
+    if rise > judge.RISE_MIB_A_MINUTE:
         problems.append("its memory rises")
-    if fds[2] > fds[1] + RISE_FDS:
-        problems.append("its descriptors rise")
-    if threads[2] > threads[1] + 4:
-        problems.append("its threads rise")
+    if peak > CEILING_MIB:
+        problems.append("it takes more memory than it may")
+    third = len(looks) // 3
+    for index, name, most in ((1, "descriptors", RISE_FDS), (2, "threads", RISE_THREADS)):
+        early, late = (max(it[1][index] for it in part) for part in (looks[third:2 * third], looks[-third:]))
+        print(f"soak: {name}: {early} at most in the second third, {late} in the last")
+        if late > early + most:
+            problems.append(f"its {name} rise")
     return problems
 
 
@@ -149,7 +196,7 @@ def main():
     )
     prometheus = start_prometheus()
     threads = [threading.Thread(target=it, args=args, daemon=True) for it, args in
-               ((churn, ()), (leak, ()), (disturb, (agent,)))]
+               ((churn, ()), (leak, ()), (be_strange, ()), (disturb, (agent,)))]
     problems, looks = [], []
     try:
         time.sleep(10)
@@ -159,9 +206,9 @@ def main():
         while time.monotonic() < end:
             if agent.poll() is not None:
                 raise SystemExit(f"soak: the agent ended by itself ({agent.returncode}): see {PLACE / 'watch.log'}")
-            looks.append(look(agent.pid))
+            looks.append((time.monotonic(), look(agent.pid), counts["hangups"]))
             if len(looks) % 12 == 1:
-                mib, fds, count = looks[-1]
+                mib, fds, count = looks[-1][1]
                 print(f"soak: {mib:.1f} MiB, {fds} descriptors, {count} threads; {counts}", flush=True)
             time.sleep(5)
         series = ask('count({job="leaktrace"})')
@@ -184,7 +231,8 @@ def main():
         code = agent.wait(120)
         prometheus.terminate()
         prometheus.wait()
-    problems += judge(looks)
+    (PLACE / "looks.json").write_text(json.dumps(looks))
+    problems += problems_of(looks)
     lines = [json.loads(line) for line in stream.open()]
     kinds = {kind: sum(it["type"] == kind for it in lines) for kind in sorted({it["type"] for it in lines})}
     print(f"soak: {counts}\nsoak: exit code {code}, lines {kinds}, {lines[-1].get('report_count')} reports")

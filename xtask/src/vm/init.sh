@@ -35,6 +35,8 @@ await() {
 
 is() { [ "$1" = "$2" ]; }
 
+. /clock.sh
+
 echo "kernel  $(uname -r), expected: $expect"
 leaktrace doctor >/tmp/doctor 2>&1
 doctor=$?
@@ -98,6 +100,7 @@ else
     check "one site" /tmp/site is "$(wc -l </tmp/site)" 1
     check "named" /tmp/site grep -q '"function":"hold"' /tmp/site
     check "alive after the trace" /tmp/holder kill -0 $holder
+    test_clock
 fi
 echo "verdict: $passed passed, $failed failed"
 reboot -f
