@@ -1,7 +1,8 @@
 //! Owns the benchmark `agent`: what the agent spends on an event, and keeps for a live block.
 //! Must not know how decoding or the ledger work.
 
-mod shards;
+mod ledgers;
+mod recorded;
 mod stream;
 
 #[path = "../support/mod.rs"]
@@ -52,6 +53,7 @@ fn main() -> anyhow::Result<()> {
     for live in working_sets {
         time_events(*live, rounds, records)?;
     }
+    time_recorded(rounds.min(9), if options.is_quick { 500 } else { 20_000 })?;
     println!(
         "\n{:<22}{:>16}{:>16}",
         "live blocks", "bytes each", "at worst"
@@ -62,7 +64,7 @@ fn main() -> anyhow::Result<()> {
     if !options.is_quick && has_room_for(HUNDRED_MILLION) {
         weigh_objects(HUNDRED_MILLION)?;
     }
-    shards::compare(if options.is_quick { 50_000 } else { 2_000_000 })?;
+    ledgers::compare(if options.is_quick { 50_000 } else { 2_000_000 })?;
     println!(
         "\ngoals: at most {GOAL_EVENT_NS} ns for decoding and matching, and {GOAL_OBJECT_BYTES} bytes"
     );
@@ -111,11 +113,16 @@ fn time_events(live: u64, rounds: u32, records: u64) -> anyhow::Result<()> {
     // The stream frees only what is live: whatever the ledger missed would show here.
     let (counted, _) = totals(&ledger);
     anyhow::ensure!(counted == live, "{counted} blocks are live, not {live}");
+    tell(&live.to_string(), decoding, matching);
+    Ok(())
+}
+
+fn tell(of_what: &str, decoding: Vec<f64>, matching: Vec<f64>) {
     for (what, figures) in [("decode", decoding), ("decode and match", matching)] {
         let spread = Spread::of(figures);
         println!(
             "{:<22}{:>16}{:>8.1}{:>8.1}{:>8.1}{:>14.1}",
-            live,
+            of_what,
             what,
             spread.median,
             spread.min,
@@ -123,6 +130,37 @@ fn time_events(live: u64, rounds: u32, records: u64) -> anyhow::Result<()> {
             1_000.0 / spread.median
         );
     }
+}
+
+/// The same of what real probes told, from its beginning each time.
+fn time_recorded(rounds: u32, documents: u32) -> anyhow::Result<()> {
+    let stream = match recorded::record(documents) {
+        Ok(stream) => stream,
+        Err(error) => {
+            println!("recorded: NOT MEASURED, because {error:#}");
+            return Ok(());
+        }
+    };
+    let (mut decoding, mut matching) = (Vec::new(), Vec::new());
+    let mut live = 0;
+    for _ in 0..rounds {
+        let mut ledger = Ledger::default();
+        let begun = cpu_ns()?;
+        for record in stream.records() {
+            black_box(decode(record)?);
+        }
+        let decoded = cpu_ns()?;
+        take_in(&mut ledger, &stream)?;
+        let matched = cpu_ns()?;
+        decoding.push((decoded - begun) / stream.count as f64);
+        matching.push((matched - decoded) / stream.count as f64);
+        live = totals(&ledger).0;
+    }
+    tell("recorded", decoding, matching);
+    println!(
+        "{:<22}{} records of a Python program, {live} blocks live at its end",
+        "", stream.count
+    );
     Ok(())
 }
 

@@ -183,6 +183,13 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Adds a record as it came.
+    pub fn push_raw(&mut self, record: &[u8]) {
+        self.bytes.extend((record.len() as u64).to_ne_bytes());
+        self.bytes.extend(record);
+        self.count += 1;
+    }
+
     fn push(&mut self, kind: Kind, call: Call, tgid: u32, words: &[u64]) {
         let length = 8 + 8 * words.len() as u64;
         self.bytes.extend(length.to_ne_bytes());

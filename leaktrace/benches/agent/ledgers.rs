@@ -1,5 +1,8 @@
-//! Owns what more ledgers and more threads bring: the same events, parted by process, each part in order.
+//! Owns what more ledgers and more threads would bring: the same events, parted by process, each part in order.
 //! Must not know how decoding or the ledger work.
+//!
+//! The agent has one ring, one reader and one ledger, which is the first case. The others are what it would gain if its one
+//! reader handed on what it takes in: nothing hands anything on here, so that they are the most that could be gained.
 
 use std::{thread, time::Instant};
 
@@ -11,24 +14,24 @@ use super::{
     take_in,
 };
 
-/// Live blocks of each shard.
+/// Live blocks of each ledger.
 const LIVE: u64 = 500_000;
 
-/// Shards, and threads that take them in.
+/// Ledgers, and threads that take them in.
 const CASES: [(usize, usize); 5] = [(1, 1), (4, 1), (4, 2), (4, 4), (16, 2)];
 
 /// A ledger with its own processes, and the piece of the stream that is to be taken in.
-type Shard = (Ledger, Stream);
+type Part = (Ledger, Stream);
 
-/// Tells events a second by number of shards and consumers, all shards together taking in `records`.
+/// Tells events a second by number of ledgers and consumers, all together taking in `records`.
 pub fn compare(records: u64) -> anyhow::Result<()> {
     println!(
         "\n{:<10}{:>12}{:>22}{:>22}",
-        "shards", "consumers", "M events/s (time)", "M events/s of CPU"
+        "ledgers", "consumers", "M events/s (time)", "M events/s of CPU"
     );
-    for (shards, consumers) in CASES {
-        let parts = (0..shards).map(|_| shard(records / shards as u64));
-        let mut of_thread: Vec<Vec<Shard>> = (0..consumers).map(|_| Vec::new()).collect();
+    for (ledgers, consumers) in CASES {
+        let parts = (0..ledgers).map(|_| part(records / ledgers as u64));
+        let mut of_thread: Vec<Vec<Part>> = (0..consumers).map(|_| Vec::new()).collect();
         for (number, part) in parts.enumerate() {
             of_thread[number % consumers].push(part?);
         }
@@ -36,7 +39,7 @@ pub fn compare(records: u64) -> anyhow::Result<()> {
         let spent: Vec<anyhow::Result<(u64, f64)>> = thread::scope(|scope| {
             let threads = of_thread
                 .into_iter()
-                .map(|shards| scope.spawn(|| drain(shards)));
+                .map(|parts| scope.spawn(|| drain(parts)));
             let threads: Vec<_> = threads.collect();
             let ends = threads.into_iter().map(|it| it.join().expect("no panic"));
             ends.collect()
@@ -46,7 +49,7 @@ pub fn compare(records: u64) -> anyhow::Result<()> {
         let (events, cpu_ns) =
             (spent?.into_iter()).fold((0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
         println!(
-            "{shards:<10}{consumers:>12}{:>22.1}{:>22.1}",
+            "{ledgers:<10}{consumers:>12}{:>22.1}{:>22.1}",
             events as f64 / seconds / 1e6,
             events as f64 * 1e3 / cpu_ns
         );
@@ -54,7 +57,7 @@ pub fn compare(records: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shard(records: u64) -> anyhow::Result<Shard> {
+fn part(records: u64) -> anyhow::Result<Part> {
     let (mut ledger, mut maker) = (Ledger::default(), Maker::new());
     let mut stream = Stream::default();
     maker.grow(LIVE, &mut stream);
@@ -65,10 +68,10 @@ fn shard(records: u64) -> anyhow::Result<Shard> {
 }
 
 /// Events and CPU time of one consumer. What is freed at the end is no part of it.
-fn drain(mut shards: Vec<Shard>) -> anyhow::Result<(u64, f64)> {
+fn drain(mut parts: Vec<Part>) -> anyhow::Result<(u64, f64)> {
     let before = cpu_ns()?;
     let mut events = 0;
-    for (ledger, stream) in &mut shards {
+    for (ledger, stream) in &mut parts {
         take_in(ledger, stream)?;
         events += stream.count;
     }
