@@ -3,7 +3,9 @@
 #![no_main]
 
 use std::{
-    fs, panic,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    panic,
     sync::{Arc, Once},
     thread,
 };
@@ -27,8 +29,16 @@ fn survive_the_symbolizer() {
 fuzz_target!(|bytes: &[u8]| {
     static ONCE: Once = Once::new();
     ONCE.call_once(survive_the_symbolizer);
+    // As root's own, and as one that anybody can write, which is copied.
+    for mode in [0o755, 0o666] {
+        ask(bytes, mode);
+    }
+});
+
+fn ask(bytes: &[u8], mode: u32) {
     let path = std::env::temp_dir().join(format!("leaktrace-fuzz-{}", std::process::id()));
     fs::write(&path, bytes).expect("a file can be written");
+    fs::set_permissions(&path, Permissions::from_mode(mode)).expect("its mode can be set");
     let mut modules = Modules::default();
     let id = modules.adopt(&path);
     let _ = fs::remove_file(&path);
@@ -46,4 +56,4 @@ fuzz_target!(|bytes: &[u8]| {
         frame.function.is_some() || frame.unresolved.is_some()
     };
     assert!(answers.iter().flatten().all(told));
-});
+}

@@ -34,6 +34,11 @@ const COPY_BYTES_MAX: u64 = 128 * 1024 * 1024;
 /// As much as compressed sections of one file may unfold to.
 const UNFOLDED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// As much as compressed sections of a file of root's own may claim to unfold to: the largest programs have some hundred
+/// megabytes of debug info. What is claimed is asked of the allocator before the first byte, and the agent ends where it has
+/// no such amount.
+const CLAIMED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
 /// The tables that hold names; cheap, and all that most files have.
 const SYMBOL_SECTIONS: [&str; 5] = [".symtab", ".strtab", ".dynsym", ".dynstr", ".gnu_debugdata"];
 
@@ -86,7 +91,8 @@ impl Image {
     /// kill the agent (SIGBUS), and a file that names its debug file, as every ELF
     /// file can, would lead it to any path: a pipe that never answers, say. So a
     /// file that others than root can write is not given to it: it gets a
-    /// copy of the tables that hold names, and nothing else.
+    /// copy of the tables that hold names, and nothing else. So it does of a
+    /// damaged file whose sections claim to be larger than memory.
     pub(super) fn prepare(module: &Module, servers: &mut Fetcher) -> io::Result<Self> {
         let Some(file) = &module.file else {
             return Err(invalid("no file"));
@@ -97,7 +103,7 @@ impl Image {
         // What the separate file does not know of debug info, this one does not
         // know either: two readings of the same would only take memory.
         let needs_debug_info = sources.is_empty();
-        sources.push(if module.trusted {
+        sources.push(if module.trusted && claims_within(&headers, file) {
             Source {
                 file: Arc::clone(file),
                 has_debug_info: needs_debug_info,
@@ -202,6 +208,27 @@ fn wanted_sections(headers: &Headers, file: &File) -> io::Result<Vec<Kept>> {
         }
     }
     Ok(kept)
+}
+
+/// Whether compressed sections claim to unfold to no more than is allowed of files of root's own.
+fn claims_within(headers: &Headers, file: &File) -> bool {
+    let Ok(sections) = wanted_sections(headers, file) else {
+        return false;
+    };
+    let claims = |it: &Kept| -> Option<u64> {
+        let flags = it.header.sh_flags.get(LittleEndian);
+        if !flags.contains(elf::SHF_COMPRESSED) {
+            return Some(0);
+        }
+        let length = size_of::<CompressionHeader64<LittleEndian>>() as u64;
+        let bytes = read_at(file, it.header.sh_offset.get(LittleEndian), length).ok()?;
+        let header = first::<CompressionHeader64<LittleEndian>>(&bytes).ok()?;
+        Some(header.ch_size.get(LittleEndian))
+    };
+    let sum = sections
+        .iter()
+        .try_fold(0_u64, |sum, it| sum.checked_add(claims(it)?));
+    sum.is_some_and(|sum| sum <= CLAIMED_BYTES_MAX)
 }
 
 /// Whether all compressed sections together unfold to no more than this. blazesym

@@ -267,6 +267,21 @@ fn a_deleted_cpp_program_is_named() {
     assert_eq!(frames[0].line, Some(4));
 }
 
+/// A section that claims to unfold to more than there is memory ends nobody, whoever's the file is.
+#[test]
+fn claims_beyond_memory_are_survived() {
+    let bytes = include_bytes!("../../fuzz/seeds/symbols/huge-claim");
+    for mode in [0o755, 0o777] {
+        let module = module_of("huge-claim", bytes, mode);
+        assert_eq!(
+            module.trusted,
+            mode == 0o755 && nix::unistd::geteuid().is_root()
+        );
+        let frames = name_offset(&module, 0x1010, false);
+        assert!(frames[0].function.is_some() || frames[0].unresolved.is_some());
+    }
+}
+
 /// A return address behind a function's last call still belongs to it.
 #[test]
 fn a_return_address_is_looked_up_at_the_call() {

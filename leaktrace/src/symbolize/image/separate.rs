@@ -3,7 +3,7 @@
 
 use std::{fs::File, os::unix::fs::MetadataExt as _, sync::Arc};
 
-use super::{DEBUG_SECTIONS, Source, copy, wanted_sections};
+use super::{DEBUG_SECTIONS, Source, claims_within, copy, wanted_sections};
 use crate::{
     modules::{Module, elf::Headers},
     symbolize::fetcher::Fetcher,
@@ -49,11 +49,9 @@ fn debug_file(headers: &Headers, file: &File) -> Option<Source> {
     let file = File::open(path).ok()?;
     let status = file.metadata().ok()?;
     let is_ours = status.is_file() && status.uid() == 0 && status.mode() & 0o022 == 0;
-    let is_same = Headers::read(&file)
-        .ok()?
-        .build_id(&file)
-        .is_none_or(|it| it == build_id);
-    (is_ours && is_same).then(|| Source {
+    let own = Headers::read(&file).ok()?;
+    let is_same = own.build_id(&file).is_none_or(|it| it == build_id);
+    (is_ours && is_same && claims_within(&own, &file)).then(|| Source {
         file: Arc::new(file),
         has_debug_info: true,
         copied_bytes: 0,
