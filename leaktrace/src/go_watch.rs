@@ -46,7 +46,10 @@ const ONE_IN: u32 = 50;
 const PROCESSES_MAX: usize = 512;
 
 /// As much memory as the function tables of all programs take: those of a node's own have some 60 megabytes each.
-const TABLES_BYTES_MAX: usize = 1 << 30;
+pub const TABLES_BYTES_MAX: usize = 1 << 30;
+
+/// The same of programs that are asked for one by one, which are few.
+pub const TABLES_BY_REQUEST_BYTES_MAX: usize = 256 << 20;
 
 /// Larger programs are not read: the largest of Kubernetes have 200 megabytes.
 const FILE_BYTES_MAX: u64 = 512 << 20;
@@ -98,17 +101,18 @@ pub struct GoWatch {
 }
 
 impl GoWatch {
-    /// Starts the thread; it ends when this is dropped.
+    /// Starts the thread; it ends when this is dropped. The function tables of all programs take no more than so many
+    /// bytes.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn spawn() -> anyhow::Result<Self> {
+    pub fn spawn(tables_bytes_max: usize) -> anyhow::Result<Self> {
         let (jobs, queue) = mpsc::channel();
         let (read, profiles) = mpsc::channel();
         thread::Builder::new()
             .name("goroutines".to_owned())
-            .spawn(move || Watcher::new(read).run(&queue))
+            .spawn(move || Watcher::new(read, tables_bytes_max).run(&queue))
             .context("failed to start the thread that looks at goroutines")?;
         Ok(Self { jobs, profiles })
     }
@@ -211,14 +215,16 @@ struct Watcher {
     read: mpsc::Sender<ProfileRead>,
     processes: BTreeMap<u32, Result<Watched, String>>,
     programs: FxHashMap<ModuleId, Weak<GoProgram>>,
+    tables_bytes_max: usize,
 }
 
 impl Watcher {
-    fn new(read: mpsc::Sender<ProfileRead>) -> Self {
+    fn new(read: mpsc::Sender<ProfileRead>, tables_bytes_max: usize) -> Self {
         Self {
             read,
             processes: BTreeMap::new(),
             programs: FxHashMap::default(),
+            tables_bytes_max,
         }
     }
 
@@ -353,7 +359,7 @@ impl Watcher {
         let program = GoProgram::read(&bytes).map_err(|error| error.to_string())?;
         let others = self.programs.values().filter_map(Weak::upgrade);
         let others: usize = others.map(|it| it.table.size_bytes()).sum();
-        if others + program.table.size_bytes() > TABLES_BYTES_MAX {
+        if others + program.table.size_bytes() > self.tables_bytes_max {
             return Err("its function table finds no room beside those of others".to_owned());
         }
         let program = Arc::new(program);

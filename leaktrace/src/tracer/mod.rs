@@ -33,7 +33,7 @@ use crate::{
     allocators::ReturnProbes,
     attachments::Attachments,
     config::Targets,
-    go_watch::GoWatch,
+    go_watch::{self, GoWatch},
     host::{clock::Clock, maps::Mapping, memory},
     ledger::Ledger,
     probes::{Probes, Scope, Settings},
@@ -139,13 +139,17 @@ impl Tracer {
         // Only now: who may not trace at all is told that, in one line.
         let mapping_watch = mapping_watch.and_then(|it| it.inspect_err(tell_unheard).ok());
         let source = Source::new(probes.take_ring()?).context("failed to watch the ring")?;
+        let go_watch = GoWatch::spawn(match targets.is_by_request {
+            true => go_watch::TABLES_BY_REQUEST_BYTES_MAX,
+            false => go_watch::TABLES_BYTES_MAX,
+        })?;
         Ok(Self {
             ledger: Ledger::within(our_share_of_memory(&targets)),
             targets,
             probes,
             attachments: Attachments::new(ReturnProbes::on_this_kernel()),
             go: attach_go::GoAttachments::default(),
-            go_watch: GoWatch::spawn()?,
+            go_watch,
             policy: settings.is_governed.then_some(settings.policy),
             keeping: keeping::Keeping::default(),
             budget: govern::Budget::default(),
