@@ -1,5 +1,6 @@
-# Owns the tests of a clock that is set while the agent traces and watches, for `init.sh`, whose functions it uses: the
-# calendar goes a day and some hours on, and back by twice as much. All that is told must go on as if nothing was.
+# Owns the tests of a clock that is set, and of a machine that sleeps, while the agent traces and watches, for `init.sh`, whose
+# functions it uses: the calendar goes a day and some hours on, and back by twice as much, and then the guest is suspended
+# to memory for half a minute. All that is told must go on as if nothing was.
 
 # reports FILE: how many reports are in it so far.
 reports() { grep -o '"report":[0-9]*' "$1" | sort -u | wc -l; }
@@ -52,6 +53,13 @@ rate() { tail -n1 "$1" | sed 's/.*"growth_bytes_per_second":\([0-9]*\).*/\1/'; }
 
 set_clock() { date -s "@$(($(date +%s) + $1))" >/dev/null; }
 
+# sleep_for SECONDS: suspends the guest to memory, until its clock that runs on a battery wakes it.
+sleep_for() {
+    echo "+$1" >/sys/class/rtc/rtc0/wakealarm && echo mem >/sys/power/state
+    dmesg >/tmp/slept
+    grep -q "PM: suspend exit" /tmp/slept
+}
+
 # last COUNT WHAT FILE: whether that is in each of so many last lines.
 last() { [ "$(tail -n$1 "$3" | grep -c "$2")" = "$1" ]; }
 
@@ -77,6 +85,10 @@ test_clock() {
     set_clock -200000
     check "the clock is set back" /dev/null [ "$(date +%s)" -le $((before - 90000)) ]
     check "reports go on again" /tmp/trace-errors await_both 3
+    before=$(cut -d. -f1 /proc/uptime)
+    check "the guest sleeps" /tmp/slept sleep_for 30
+    check "for long" /proc/uptime [ "$(cut -d. -f1 /proc/uptime)" -ge $((before + 30)) ]
+    check "reports go on after that" /tmp/trace-errors await_both 3
     kill -INT $trace $watch
     wait $trace
     check "the trace ends well" /tmp/trace-errors is $? 0
