@@ -1,5 +1,5 @@
 //! Owns the BPF object: its programs' attributes and its licence.
-//! Must not know what the probes do; each program is three lines that call the module that does.
+//! Must not know what the probes do; each program is a few lines that call the module that does.
 //!
 //! Every probe exists twice: for `uprobe_multi` links (Linux 6.6 and later) and for links on perf
 //! events. The agent loads one set.
@@ -19,6 +19,7 @@ mod lifecycle;
 mod maps;
 mod native;
 mod oracle;
+mod own_stack;
 mod registers;
 mod sampling;
 mod scratch;
@@ -32,61 +33,73 @@ use aya_ebpf::{
 
 #[uprobe(multi)]
 pub fn native_enter_multi(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     native::enter(&ctx)
 }
 
 #[uretprobe(multi)]
 pub fn native_exit_multi(ctx: RetProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     native::exit(&ctx)
 }
 
 #[uprobe]
 pub fn native_enter(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     native::enter(&ctx)
 }
 
 #[uretprobe]
 pub fn native_exit(ctx: RetProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     native::exit(&ctx)
 }
 
 #[uprobe(multi)]
 pub fn go_alloc_multi(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     go::alloc(&ctx)
 }
 
 #[uprobe(multi)]
 pub fn go_sweep_multi(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     go::sweep(&ctx)
 }
 
 #[uprobe(multi)]
 pub fn go_refill_multi(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     go::refill(&ctx)
 }
 
 #[uprobe]
 pub fn go_refill(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     go::refill(&ctx)
 }
 
 #[uprobe]
 pub fn go_alloc(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     go::alloc(&ctx)
 }
 
 #[uprobe]
 pub fn go_sweep(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     go::sweep(&ctx)
 }
 
 #[uprobe(multi)]
 pub fn native_return_multi(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     native::ret(&ctx)
 }
 
 #[uprobe]
 pub fn native_return(ctx: ProbeContext) -> u32 {
+    own_stack::keep(&ctx);
     native::ret(&ctx)
 }
 

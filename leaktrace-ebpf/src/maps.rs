@@ -4,7 +4,7 @@
 use aya_ebpf::{
     Global,
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use leaktrace_common::{
     code::{CodeRef, CodeSpace},
@@ -27,6 +27,10 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// The agent's settings.
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<ProbeConfig> = Global::new(ProbeConfig::DEFAULT);
+
+/// Programs that others may go on in: none, see `own_stack`.
+#[map]
+pub static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
 /// Records, in the order in which they were reserved.
 #[map]
