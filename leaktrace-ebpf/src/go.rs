@@ -297,15 +297,16 @@ fn read_span(sweep_locked: u64, tgid: u32, cookie: SweepCookie) -> Option<GoSwee
         count::bump(tgid, Counter::GoMarksAbsent);
     }
     if is_inline {
-        let mut inline = [0u64; INLINE_MARK_BYTES as usize / 8];
         let end = record.address.wrapping_add(record.span_bytes);
         let at = end.wrapping_sub(INLINE_MARK_BYTES);
-        read_into(&mut inline, INLINE_MARK_BYTES as usize, at)?;
-        // The last byte is the span's class.
-        inline[7] &= 0x00ff_ffff_ffff_ffff;
+        let count = INLINE_MARK_BYTES as usize / 8;
         let mut index = 0;
-        while index < inline.len() {
-            record.marks[index] |= inline[index];
+        // Word by word: all frames of a program have 512 bytes of stack, of which the record takes most.
+        while index < count {
+            let marks = word(at.wrapping_add(index as u64 * 8))?;
+            // The last byte is the span's class.
+            let is_last = index + 1 == count;
+            record.marks[index] |= if is_last { marks & (u64::MAX >> 8) } else { marks };
             index += 1;
         }
     }
