@@ -306,7 +306,11 @@ fn read_span(sweep_locked: u64, tgid: u32, cookie: SweepCookie) -> Option<GoSwee
             let marks = word(at.wrapping_add(index as u64 * 8))?;
             // The last byte is the span's class.
             let is_last = index + 1 == count;
-            record.marks[index] |= if is_last { marks & (u64::MAX >> 8) } else { marks };
+            record.marks[index] |= if is_last {
+                marks & (u64::MAX >> 8)
+            } else {
+                marks
+            };
             index += 1;
         }
     }
