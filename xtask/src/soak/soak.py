@@ -29,6 +29,9 @@ LEAKER = "import time\nkept=[]\nfor _ in range(80): kept.append(bytearray(b'x'*(
 # Each is another program, with so many functions and their debug info, that leaks for so long, and so many run at once.
 FUNCTIONS, LIFE_SECONDS, STRANGERS = 400, 60, 2
 
+# Who is watched: what others run on the host while this goes on, and how much of it has probes, is none of the soak's.
+WATCHED = ["true", "sleep", "python3*", "stranger-*"]
+
 # So often the agent is told to let go of what it can make again.
 PAUSE_SECONDS = 20
 
@@ -147,28 +150,34 @@ def ask(query):
         return json.load(answer)["data"]["result"]
 
 
+def own_mib(pid):
+    """Resident MiB that no file backs. Files that are mapped are the kernel's cache: they come with what the host runs, and go
+    when it needs the room; copies of files that are in memory are bounded by themselves."""
+    resident, shared = map(int, pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+    return (resident - shared) * 4096 / (1 << 20)
+
+
+def look_closely(agent, least):
+    """The least memory of each time between two hangups, and when that was: what is held though nothing is held for later. That
+    is so for a moment only, since names are wanted again soon."""
+    while not is_over.wait(0.1) and agent.poll() is None:
+        seen = (own_mib(agent.pid), time.monotonic())
+        least[counts["hangups"]] = min(least.get(counts["hangups"], seen), seen)
+
+
 def look(pid):
-    """Resident MiB that no file backs, descriptors and threads. Files that are mapped are the kernel's cache: they come with
-    what the host runs, and go when it needs the room; copies of files that are in memory are bounded by themselves."""
+    """Resident MiB of its own, descriptors and threads."""
     process = pathlib.Path(f"/proc/{pid}")
-    resident, shared = map(int, (process / "statm").read_text().split()[1:3])
-    pages = resident - shared
-    return pages * 4096 / (1 << 20), len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
+    return own_mib(pid), len(os.listdir(process / "fd")), len(os.listdir(process / "task"))
 
 
-def floors(looks):
-    """The least memory of each time between two hangups: what is held though nothing is held for later."""
-    least = {}
-    for seconds, (mib, _, _), hangups in looks:
-        least[hangups] = min(least.get(hangups, (mib, seconds)), (mib, seconds))
-    return [it[1] for it in least.values()], [it[0] for it in least.values()]
-
-
-def problems_of(looks):
+def problems_of(looks, least):
     """What rose, or took more than it may."""
-    seconds, least = floors(looks)
-    rise = judge.rise_a_minute(seconds, least)
-    peak = max(mib for _, (mib, _, _), _ in looks)
+    # Before the first hangup nothing was let go of, and the last is not over.
+    least = [least[index] for index in sorted(least)[1:-1]]
+    rise = judge.rise_a_minute([it[1] for it in least], [it[0] for it in least])
+    least = [it[0] for it in least]
+    peak = max(mib for mib, _, _ in looks)
     print(f"soak: {least[0]:.1f} MiB after the first hangup, {least[-1]:.1f} after the last of {len(least)}: {rise:+.2f} MiB a "
           f"minute after the warm-up; {peak:.1f} MiB at most")
     problems = []
@@ -178,7 +187,7 @@ def problems_of(looks):
         problems.append("it takes more memory than it may")
     third = len(looks) // 3
     for index, name, most in ((1, "descriptors", RISE_FDS), (2, "threads", RISE_THREADS)):
-        early, late = (max(it[1][index] for it in part) for part in (looks[third:2 * third], looks[-third:]))
+        early, late = (max(it[index] for it in part) for part in (looks[third:2 * third], looks[-third:]))
         print(f"soak: {name}: {early} at most in the second third, {late} in the last")
         if late > early + most:
             problems.append(f"its {name} rise")
@@ -190,14 +199,15 @@ def main():
     PLACE.mkdir(parents=True)
     stream = PLACE / "watch.ndjson"
     agent = subprocess.Popen(
-        [AGENT, "watch", "--interval", "10s", "--look-every", "1s", "--state", str(PLACE / "state.json"),
+        [AGENT, "watch", *(word for name in WATCHED for word in ("--comm", name)), "--interval", "10s", "--look-every", "1s", "--state", str(PLACE / "state.json"),
          "--listen", f"127.0.0.1:{LISTEN}", *OPTIONS],
         stdout=stream.open("w"), stderr=(PLACE / "watch.log").open("w"),
     )
     prometheus = start_prometheus()
+    problems, looks, least = [], [], {}
     threads = [threading.Thread(target=it, args=args, daemon=True) for it, args in
-               ((churn, ()), (leak, ()), (be_strange, ()), (disturb, (agent,)))]
-    problems, looks = [], []
+               ((churn, ()), (leak, ()), (be_strange, ()), (disturb, (agent,)),
+                (look_closely, (agent, least)))]
     try:
         time.sleep(10)
         for thread in threads:
@@ -206,9 +216,9 @@ def main():
         while time.monotonic() < end:
             if agent.poll() is not None:
                 raise SystemExit(f"soak: the agent ended by itself ({agent.returncode}): see {PLACE / 'watch.log'}")
-            looks.append((time.monotonic(), look(agent.pid), counts["hangups"]))
+            looks.append(look(agent.pid))
             if len(looks) % 12 == 1:
-                mib, fds, count = looks[-1][1]
+                mib, fds, count = looks[-1]
                 print(f"soak: {mib:.1f} MiB, {fds} descriptors, {count} threads; {counts}", flush=True)
             time.sleep(5)
         series = ask('count({job="leaktrace"})')
@@ -231,8 +241,8 @@ def main():
         code = agent.wait(120)
         prometheus.terminate()
         prometheus.wait()
-    (PLACE / "looks.json").write_text(json.dumps(looks))
-    problems += problems_of(looks)
+    (PLACE / "looks.json").write_text(json.dumps({"looks": looks, "least": least}))
+    problems += problems_of(looks, least)
     lines = [json.loads(line) for line in stream.open()]
     kinds = {kind: sum(it["type"] == kind for it in lines) for kind in sorted({it["type"] for it in lines})}
     print(f"soak: {counts}\nsoak: exit code {code}, lines {kinds}, {lines[-1].get('report_count')} reports")
