@@ -31,6 +31,11 @@ pub struct ProbeConfig {
     /// Whether the kernel has `bpf_loop` (5.17); where not, a bounded loop takes its
     /// place, which takes longer to load.
     pub has_loop: u32,
+    /// Whether the stacks of new processes, whose code is not known yet, are sent to be walked; where not, the kernel
+    /// leaves that out of the programs.
+    pub sends_early: u32,
+    /// Keeps the layout free of implicit padding.
+    pub reserved: u32,
     /// The policy of processes that have none of their own.
     pub policy: Policy,
 }
@@ -48,8 +53,10 @@ impl ProbeConfig {
         is_governed: 0,
         oracle_one_in: 0,
         has_loop: 1,
+        sends_early: 0,
+        reserved: 0,
         policy: Policy::EVERYTHING,
     };
 }
 
-const _: () = assert!(size_of::<ProbeConfig>() == 72);
+const _: () = assert!(size_of::<ProbeConfig>() == 80);

@@ -29,6 +29,9 @@ pub enum Counter {
     LifecycleLost = 11,
     /// The table of losses is full: a loss that cannot be told by process.
     LossTableFull = 12,
+    /// The stack of a new process was not sent to be walked, because the ring for that was full or the process has sent
+    /// as many as one may: it is cut.
+    EarlyStacksRefused = 13,
     /// A sweep of Go's heap found no room in the ring: dead objects may be reported live until the next
     /// collection.
     GoSweepsLost = 30,
@@ -52,7 +55,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of its number.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AllocationsLost,
         Self::FreesDeferred,
         Self::FreesLost,
@@ -65,6 +68,7 @@ impl Counter {
         Self::CallsAbandoned,
         Self::LifecycleLost,
         Self::LossTableFull,
+        Self::EarlyStacksRefused,
         Self::GoSweepsLost,
         Self::GoSweepsUnreadable,
         Self::GoBlocksUnreadable,
@@ -99,6 +103,7 @@ impl Counter {
             Self::CallsAbandoned => "calls_abandoned",
             Self::LifecycleLost => "lifecycle_lost",
             Self::LossTableFull => "loss_table_full",
+            Self::EarlyStacksRefused => "early_stacks_refused",
             Self::GoSweepsLost => "go_sweeps_lost",
             Self::GoSweepsUnreadable => "go_sweeps_unreadable",
             Self::GoBlocksUnreadable => "go_blocks_unreadable",
@@ -133,6 +138,7 @@ impl Counter {
             | Self::StacksWithoutScratch
             | Self::StackCollisions
             | Self::StackTableFull
+            | Self::EarlyStacksRefused
             | Self::GoCyclesLost
             | Self::GoMarksAbsent
             | Self::RecordsRefused => false,

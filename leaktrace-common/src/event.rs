@@ -8,7 +8,7 @@ use core::mem::offset_of;
 
 use crate::{
     go::SLOTS_MAX,
-    limits::{ORACLE_SLICE_BYTES, STACK_FRAMES_MAX},
+    limits::{EARLY_SLICE_BYTES, ORACLE_SLICE_BYTES, STACK_FRAMES_MAX},
 };
 
 /// What a record is. The number is on the wire and is never reused.
@@ -39,6 +39,8 @@ pub enum Kind {
     GoCycle = 18,
     /// `Oracle`
     Oracle = 24,
+    /// `EarlyStack`, in a ring of its own
+    EarlyStack = 25,
     /// `Sample`
     Sample = 28,
 }
@@ -269,6 +271,38 @@ pub struct Oracle {
     pub slice: [u8; ORACLE_SLICE_BYTES],
 }
 
+/// What the stack of a call is to be walked from, of a process that is too new for the probes to know its code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct EarlyStack {
+    /// Kind and process.
+    pub header: Header,
+    /// The provisional id that its allocation carries.
+    pub id: u64,
+    /// When, boot clock.
+    pub time_ns: u64,
+    /// The stack pointer at the allocator's entry, where its return address lies.
+    pub stack_pointer: u64,
+    /// The frame pointer there.
+    pub frame_pointer: u64,
+    /// How many images the process had executed.
+    pub image: u32,
+    /// Bytes of the stack that could be copied, from the stack pointer on.
+    pub slice_bytes: u32,
+    /// The stack's innermost part; bytes beyond `slice_bytes` mean nothing.
+    pub slice: [u8; EARLY_SLICE_BYTES],
+}
+
+/// What is kept of a new process whose stacks may be sent to be walked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Newcomer {
+    /// When it executed its image, boot clock.
+    pub since_ns: u64,
+    /// How many of its stacks were sent.
+    pub stack_count: u64,
+}
+
 /// A process was made. `header.tgid` is its parent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -314,5 +348,8 @@ const _: () = assert!(STACK_PREFIX_BYTES == 32);
 const _: () = assert!(size_of::<Stack>() == STACK_PREFIX_BYTES + 8 * STACK_FRAMES_MAX);
 const _: () = assert!(offset_of!(Oracle, frames) == 40);
 const _: () = assert!(size_of::<Oracle>() == 40 + 8 * STACK_FRAMES_MAX + ORACLE_SLICE_BYTES);
+const _: () = assert!(offset_of!(EarlyStack, slice) == 48);
+const _: () = assert!(size_of::<EarlyStack>() == 48 + EARLY_SLICE_BYTES);
+const _: () = assert!(size_of::<Newcomer>() == 16);
 const _: () = assert!(size_of::<Fork>() == 32 && offset_of!(Fork, clone_flags) == 24);
 const _: () = assert!(size_of::<Image>() == 40 && offset_of!(Image, comm) == 24);

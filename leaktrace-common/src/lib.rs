@@ -15,4 +15,5 @@ pub mod limits;
 mod pod;
 pub mod policy;
 pub mod share;
+pub mod stack;
 pub mod unwind;

@@ -84,6 +84,37 @@ pub const STACK_WINDOW_BYTES: usize = 2_048;
 /// small servers fit, and 95 % of node's.
 pub const ORACLE_SLICE_BYTES: usize = 32_768;
 
+/// Bytes of stack that travel with the stack of a new process: two pages and no more, because each is copied.
+pub const EARLY_SLICE_BYTES: usize = 8_192;
+
+/// Bytes of the ring in which stacks of new processes travel: 4 000 of them. When it is full, or a process has sent
+/// `EARLY_STACKS_MAX` of them, its stacks are cut, and counted. Must be a power of two of pages.
+pub const EARLY_RING_BYTES: u32 = 32 << 20;
+
+/// Bytes of a ring that is not used: the kernel makes none smaller.
+pub const UNUSED_RING_BYTES: u32 = 4_096;
+
+/// Bytes of stacks that the agent keeps until they are walked: 8 000 of them. Of those beyond, only the callers are kept,
+/// and they are counted; beyond twice as much they are lost.
+pub const EARLY_KEPT_BYTES: usize = 64 << 20;
+
+/// For so long the agent waits for the unwind tables that a stack is walked by.
+pub const EARLY_PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Processes that are told to be new; those that have been for longest make room for others, and have their stacks cut.
+pub const NEWCOMERS_MAX: u32 = 16_384;
+
+/// For so long after its exec a process is new: its code should be known after some milliseconds.
+pub const NEWCOMER_NS: u64 = 5_000_000_000;
+
+/// Stacks that one new process may have walked by the agent.
+pub const EARLY_STACKS_MAX: u64 = 16_384;
+
+/// Of those, as many as find room in a ring that is three quarters full: storms fill these, and others have the last
+/// quarter for their first allocations.
+pub const EARLY_STACKS_FEW: u64 = 64;
+
+const _: () = assert!(EARLY_RING_BYTES.is_power_of_two());
 const _: () = assert!(ROWS_PER_SHARD.is_power_of_two(), "used as an index mask");
 const _: () = assert!(CODE_PIECES_MAX.is_power_of_two(), "used as an index mask");
 const _: () = assert!(RULE_CACHE_SLOTS.is_power_of_two(), "used as an index mask");

@@ -157,9 +157,17 @@ const BPF_NOEXIST: u64 = 1;
 /// Whether the agent is woken for a record.
 #[inline(always)]
 pub fn wake_up() -> u64 {
-    let waiting = EVENTS.query(WAITING_BYTES);
-    let threshold = u64::from(CONFIG.load().wake_up_bytes);
-    if waiting >= threshold && waiting < threshold + WAKE_UP_WINDOW_BYTES {
+    wake_up_at(
+        EVENTS.query(WAITING_BYTES),
+        u64::from(CONFIG.load().wake_up_bytes),
+        WAKE_UP_WINDOW_BYTES,
+    )
+}
+
+/// Whether the agent is woken for a record of a ring in which so many bytes wait.
+#[inline(always)]
+pub fn wake_up_at(waiting: u64, threshold: u64, window: u64) -> u64 {
+    if waiting >= threshold && waiting < threshold + window {
         FORCE_WAKE_UP
     } else {
         NO_WAKE_UP

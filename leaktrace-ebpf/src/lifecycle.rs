@@ -14,7 +14,7 @@ use leaktrace_common::{
 };
 
 use crate::{
-    count, emit,
+    count, early, emit,
     maps::{CODE_REFS, CONFIG, IMAGES, THREADS},
     sampling,
 };
@@ -46,6 +46,7 @@ pub fn fork(ctx: &TracePointContext) -> u32 {
         // Without it the child is walked by frame pointers until the agent sees to it.
         let _ = CODE_REFS.insert(&child_tgid, &code, 0);
     }
+    early::inherit(tgid, child_tgid);
     let record = Fork {
         header: Header {
             kind: Kind::Fork as u8,
@@ -81,6 +82,7 @@ pub fn exec(_ctx: &TracePointContext) -> u32 {
     sampling::forget(tgid, &CONFIG.load());
     // The agent tells the new image's code as soon as it has seen it mapped.
     let _ = CODE_REFS.remove(&tgid);
+    early::welcome(tgid);
     if !emit::urgent_record(image_record(Kind::Exec, tgid)) {
         count::bump(tgid, Counter::LifecycleLost);
     }
@@ -107,6 +109,7 @@ pub fn exit(ctx: &TracePointContext) -> u32 {
     let _ = IMAGES.remove(&tgid);
     sampling::forget(tgid, &CONFIG.load());
     let _ = CODE_REFS.remove(&tgid);
+    early::forget(tgid);
     if !emit::urgent_record(image_record(Kind::Exit, tgid)) {
         count::bump(tgid, Counter::LifecycleLost);
     }

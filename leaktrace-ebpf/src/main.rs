@@ -13,6 +13,7 @@
 #![feature(core_intrinsics)]
 
 mod count;
+mod early;
 mod emit;
 mod go;
 mod lifecycle;

@@ -10,6 +10,7 @@ use leaktrace_common::{
     code::{CodeRef, CodeSpace},
     config::ProbeConfig,
     counter::{LossKey, LostFreeKey, total},
+    event::Newcomer,
     limits,
     policy::{Hits, KeptKey, Policy},
     share::Share,
@@ -35,6 +36,15 @@ pub static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Records, in the order in which they were reserved.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_RING_BYTES, 0);
+
+/// Stacks of new processes, to be walked by the agent; not in the other ring, which they would fill.
+#[map]
+pub static EARLY_STACKS: RingBuf = RingBuf::with_byte_size(limits::EARLY_RING_BYTES, 0);
+
+/// New processes.
+#[map]
+pub static NEWCOMERS: LruHashMap<u32, Newcomer> =
+    LruHashMap::with_max_entries(limits::NEWCOMERS_MAX, 0);
 
 /// What processes put into a ring that is more than half full.
 #[map]

@@ -12,12 +12,13 @@ use leaktrace_common::{
     counter::Counter,
     event::{Header, Kind, STACK_PREFIX_BYTES, StackEnd},
     limits::STACK_FRAMES_MAX,
+    stack::identity,
     unwind::outcome,
 };
 
 use crate::{
-    count, emit,
-    maps::{CODE_REFS, CODE_SPACES, STACKS},
+    count, early, emit,
+    maps::{CODE_REFS, CODE_SPACES, CONFIG, STACKS},
     oracle,
     registers::{Origin, UserRegisters, code_address},
     scratch::{self, Scratch},
@@ -31,20 +32,27 @@ const FRAME_BYTES_MAX: u64 = 2 << 20;
 /// Return addresses below this are none: Linux maps nothing there by default (`mmap_min_addr`).
 const CODE_ADDRESS_MIN: u64 = 4_096;
 
-/// Odd multipliers with well-mixed bits, from the golden ratio and from xxHash's second prime.
-const MIX_ID: u64 = 0x9E37_79B9_7F4A_7C15;
-const MIX_CHECK: u64 = 0xC2B2_AE3D_27D4_EB4F;
-
 /// Walks the stack of the current thread at an allocator's entry, sends it if it is new, and
 /// returns its id; 0 where there is none.
 #[inline(always)]
 pub fn capture(registers: &UserRegisters, tgid: u32, image: u32) -> u64 {
-    capture_from(registers.origin(), tgid, image)
+    walk(
+        registers.origin(),
+        tgid,
+        image,
+        CONFIG.load().sends_early != 0,
+    )
 }
 
 /// The same from any point.
 #[inline(always)]
 pub fn capture_from(origin: Origin, tgid: u32, image: u32) -> u64 {
+    walk(origin, tgid, image, false)
+}
+
+/// Where the code of a new process is not known yet, its stack may be sent to be walked by the agent.
+#[inline(always)]
+fn walk(origin: Origin, tgid: u32, image: u32, sends_early: bool) -> u64 {
     let Some((number, slot)) = scratch::claim() else {
         count::bump(tgid, Counter::StacksWithoutScratch);
         return 0;
@@ -55,14 +63,24 @@ pub fn capture_from(origin: Origin, tgid: u32, image: u32) -> u64 {
     scratch.code = code_of(tgid);
     let (stack_pointer, frame_pointer) = (origin.stack_pointer, origin.frame_pointer);
     // The rules of tables are x86-64's.
-    let end = if scratch.code.generation == 0 || cfg!(bpf_target_arch = "aarch64") {
-        let (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, origin);
-        scratch.frame_count = frame_count as u32;
-        end
-    } else {
+    let has_tables = scratch.code.generation != 0 && !cfg!(bpf_target_arch = "aarch64");
+    let mut end = StackEnd::NoTables;
+    if has_tables {
         unwind::walk(number, scratch, stack_pointer, frame_pointer);
-        end_of(scratch)
-    };
+        end = end_of(scratch);
+    }
+    if sends_early && end == StackEnd::NoTables {
+        let id = early::send(origin, tgid, image);
+        if id != 0 {
+            scratch::release(slot);
+            return id;
+        }
+    }
+    if !has_tables {
+        let frame_count;
+        (frame_count, end) = walk_frame_pointers(&mut scratch.record.frames, origin);
+        scratch.frame_count = frame_count as u32;
+    }
     let id = identify_and_send(scratch, end, image);
     oracle::ship(scratch, stack_pointer, frame_pointer, end);
     scratch::release(slot);
@@ -88,8 +106,10 @@ fn end_of(scratch: &Scratch) -> StackEnd {
     match scratch.outcome {
         outcome::CONTINUE => StackEnd::TooDeep,
         outcome::ROOT => StackEnd::Root,
+        outcome::BAD_RULE | outcome::NO_FRAME_POINTER if unwind::is_pending(scratch) => {
+            StackEnd::NoTables
+        }
         outcome::BAD_RULE => StackEnd::BadRule,
-        outcome::NO_FRAME_POINTER if unwind::is_pending(scratch) => StackEnd::NoTables,
         outcome::NO_FRAME_POINTER => StackEnd::NoFramePointer,
         _ => StackEnd::Unreadable,
     }
@@ -174,30 +194,4 @@ fn walk_frame_pointers(frames: &mut [u64; STACK_FRAMES_MAX], origin: Origin) -> 
         frame_pointer = next;
     }
     (frame_count, StackEnd::TooDeep)
-}
-
-/// Two independent hashes of the frames, the process and its image: the id and its check word.
-#[inline(always)]
-fn identity(
-    frames: &[u64; STACK_FRAMES_MAX],
-    frame_count: usize,
-    tgid: u32,
-    image: u32,
-) -> (u64, u64) {
-    let seed = (u64::from(image) << 32) | u64::from(tgid);
-    let mut id = seed.wrapping_mul(MIX_ID);
-    let mut check = seed;
-    let mut index = 0;
-    while index < frame_count && index < STACK_FRAMES_MAX {
-        let frame = frames[index];
-        id = (id ^ frame).wrapping_mul(MIX_ID);
-        id ^= id >> 32;
-        check = check
-            .rotate_left(23)
-            .wrapping_add(frame)
-            .wrapping_mul(MIX_CHECK);
-        index += 1;
-    }
-    // 0 stands for no stack.
-    (if id == 0 { 1 } else { id }, check)
 }

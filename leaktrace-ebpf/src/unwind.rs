@@ -5,14 +5,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_loop, bpf_probe_read_user};
 use leaktrace_common::{
-    code::{CodePiece, CodeRef, CodeSpace},
+    code::{CodePiece, CodeSpace},
     limits::{
         CODE_PIECES_MAX, ROWS_PER_SHARD, RULE_CACHE_SLOTS, STACK_FRAMES_MAX, STACK_WINDOW_BYTES,
     },
-    unwind::{RULE_ID_NONE, Registers, outcome, step},
+    unwind::{RULE_ID_BAD, RULE_ID_NONE, Registers, outcome, step},
 };
 
 use crate::{
+    early,
     maps::{CODE_SPACES, CONFIG, ROW_ADDRESSES, ROW_RULES, RULE_CACHE, RULES, SCRATCH},
     scratch::Scratch,
 };
@@ -163,13 +164,17 @@ fn rule_of(scratch: &Scratch, pc: u64) -> u16 {
     if word & !RULE_BITS == mark {
         return (word & RULE_BITS) as u16;
     }
-    let found = search(scratch.code, pc);
+    let found = search(scratch, pc);
+    if found == RULE_ID_BAD {
+        // It may be no rule but code that is about to be told.
+        return found;
+    }
     // SAFETY: as above.
     unsafe { core::ptr::write_volatile(cache.cast::<u64>().add(slot), mark | u64::from(found)) };
     found
 }
 
-/// Whether the table of the frame that was reached is still being made.
+/// Whether the table of the frame that was reached is still being made, or its file may be about to be told.
 #[inline(always)]
 pub fn is_pending(scratch: &Scratch) -> bool {
     let Some(space) = CODE_SPACES.get_ptr(scratch.code.space) else {
@@ -177,23 +182,28 @@ pub fn is_pending(scratch: &Scratch) -> bool {
     };
     let pc = scratch.registers.rip.wrapping_sub(1);
     // SAFETY: as in `search`.
-    find_piece(unsafe { &*space }, pc).is_some_and(|piece| piece.is_pending != 0)
+    match find_piece(unsafe { &*space }, pc) {
+        Some(piece) => piece.is_pending != 0,
+        None => early::is_new(scratch.tgid),
+    }
 }
 
 /// The id of the rule at an address by search: the piece of code, then the row.
 #[inline(always)]
-fn search(code: CodeRef, pc: u64) -> u16 {
-    let Some(space) = CODE_SPACES.get_ptr(code.space) else {
+fn search(scratch: &Scratch, pc: u64) -> u16 {
+    let Some(space) = CODE_SPACES.get_ptr(scratch.code.space) else {
         return RULE_ID_NONE;
     };
     // SAFETY: a map value, alive while the program runs; the agent does not change it while a
     // process refers to it.
-    let Some(piece) = find_piece(unsafe { &*space }, pc) else {
+    let piece = find_piece(unsafe { &*space }, pc);
+    if piece.is_none_or(|piece| piece.is_pending != 0) && early::is_new(scratch.tgid) {
+        // A step by frame pointer might leave out callers that keep none.
+        return RULE_ID_BAD;
+    }
+    let Some(piece) = piece.filter(|piece| piece.row_count != 0) else {
         return RULE_ID_NONE;
     };
-    if piece.row_count == 0 {
-        return RULE_ID_NONE;
-    }
     let (Some(addresses), Some(rules)) = (
         ROW_ADDRESSES.get_ptr(piece.shard),
         ROW_RULES.get_ptr(piece.shard),

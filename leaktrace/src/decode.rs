@@ -64,6 +64,8 @@ pub enum Event {
         /// When it was seen.
         time_ns: u64,
     },
+    /// What the stack of a new process is to be walked from.
+    EarlyStack(Box<EarlyStack>),
     /// What a stack was walked from, as it came: it is only passed on to be checked.
     Oracle(Box<[u8]>),
     /// A process was made.
@@ -139,6 +141,25 @@ pub struct GoSweep {
     pub time_ns: u64,
     /// A bit for each slot.
     pub marks: Vec<u64>,
+}
+
+/// What the stack of a new process is to be walked from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlyStack {
+    /// The process.
+    pub tgid: u32,
+    /// The provisional id that its allocation carries.
+    pub id: u64,
+    /// When.
+    pub time_ns: u64,
+    /// The stack pointer at the allocator's entry, where its return address lies.
+    pub stack_pointer: u64,
+    /// The frame pointer there.
+    pub frame_pointer: u64,
+    /// How many images the process had executed.
+    pub image: u32,
+    /// The innermost part of the stack, from the stack pointer on.
+    pub slice: Box<[u8]>,
 }
 
 /// A process at its exec or exit.
@@ -250,6 +271,7 @@ pub fn decode(mut record: &[u8]) -> Result<Event, DecodeError> {
             time_ns: record.try_get_u64_ne()?,
         },
         k if k == Kind::Stack as u8 => stack(record, tgid)?,
+        k if k == Kind::EarlyStack as u8 => Event::EarlyStack(Box::new(early_stack(record, tgid)?)),
         k if k == Kind::Fork as u8 => {
             let child_tgid = record.try_get_u32_ne()?;
             let uid = record.try_get_u32_ne()?;
@@ -299,6 +321,25 @@ fn stack(record: &mut &[u8], tgid: u32) -> Result<Event, DecodeError> {
         frames,
         end,
         time_ns,
+    })
+}
+
+fn early_stack(record: &mut &[u8], tgid: u32) -> Result<EarlyStack, DecodeError> {
+    let id = record.try_get_u64_ne()?;
+    let time_ns = record.try_get_u64_ne()?;
+    let stack_pointer = record.try_get_u64_ne()?;
+    let frame_pointer = record.try_get_u64_ne()?;
+    let image = record.try_get_u32_ne()?;
+    let slice_bytes = record.try_get_u32_ne()?;
+    let slice = record.get(..slice_bytes as usize);
+    Ok(EarlyStack {
+        tgid,
+        id,
+        time_ns,
+        stack_pointer,
+        frame_pointer,
+        image,
+        slice: slice.ok_or(DecodeError::Short)?.into(),
     })
 }
 

@@ -31,6 +31,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/le
 pub struct Probes {
     ebpf: Ebpf,
     is_multi: bool,
+    sends_early: bool,
     /// Who takes probes out. Dropped last, when all of them are.
     closer: Closer,
 }
@@ -72,6 +73,8 @@ pub struct Settings {
     pub policy: Policy,
     /// One in so many stacks is sent with what it was walked from; 0 for none.
     pub oracle_one_in: u32,
+    /// Whether stacks of new processes are sent to be walked, where the kernel's verifier bears with that.
+    pub sends_early: bool,
 }
 
 impl Default for Settings {
@@ -84,6 +87,7 @@ impl Default for Settings {
             is_governed: false,
             policy: Policy::EVERYTHING,
             oracle_one_in: 0,
+            sends_early: false,
         }
     }
 }
@@ -114,6 +118,9 @@ impl Probes {
                 policy: settings.policy,
                 oracle_one_in: settings.oracle_one_in,
                 has_loop: u32::from(unwind::has_loop()),
+                // Linux 6.1 finds the programs too large with it; this came with 6.6.
+                sends_early: u32::from(settings.sends_early && has_multi()?),
+                reserved: 0,
             };
             let mut probes = Self::load_object(&config, settings)?;
             probes.follow("process_fork", "task", "task_newtask")?;
@@ -131,17 +138,23 @@ impl Probes {
         if matches!(cookie, Ok(false)) {
             bail!("this kernel's probes have no attach cookie; remedy: Linux 5.15 or later");
         }
-        let is_multi = is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter)
-            .context("failed to ask the kernel for uprobe_multi")?;
+        let is_multi = has_multi()?;
+        // It cannot be left out, but takes no room where it is not used.
+        let early_bytes = match config.sends_early {
+            0 => limits::UNUSED_RING_BYTES,
+            _ => limits::EARLY_RING_BYTES,
+        };
         let ebpf = EbpfLoader::new()
             .override_global("CONFIG", config, true)
             .map_max_entries("EVENTS", settings.ring_bytes)
             .map_max_entries("LOST_FREES", settings.lost_frees)
+            .map_max_entries("EARLY_STACKS", early_bytes)
             .load(OBJECT)
             .map_err(|error| refused(error.into()))?;
         let mut probes = Self {
             ebpf,
             is_multi,
+            sends_early: config.sends_early != 0,
             closer: Closer::start()?,
         };
         probes.load_native()?;
@@ -176,11 +189,22 @@ impl Probes {
         self.is_multi
     }
 
+    /// Whether stacks of new processes are sent to be walked.
+    #[must_use]
+    pub fn sends_early(&self) -> bool {
+        self.sends_early
+    }
+
     fn uprobe(&mut self, name: &str) -> anyhow::Result<&mut UProbe> {
         let program = self.ebpf.program_mut(name);
         let program = program.with_context(|| format!("the object has no program {name}"))?;
         Ok(program.try_into()?)
     }
+}
+
+fn has_multi() -> anyhow::Result<bool> {
+    is_uprobe_multi_supported(UProbeMultiFeature::ProcessScopedPidFilter)
+        .context("failed to ask the kernel for uprobe_multi")
 }
 
 /// Set to anything, it brings all that the kernel's verifier said, which may be megabytes.

@@ -173,6 +173,7 @@ fn settings(config: &TraceConfig) -> Settings {
         is_governed: config.sample_bytes != 0 || config.max_overhead.is_some(),
         policy: Policy::sampled(config.sample_bytes),
         oracle_one_in: config.oracle.as_ref().map_or(0, |(_, one_in)| *one_in),
+        sends_early: config.targets.is_host(),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod builder;
 mod eviction;
+mod lookup;
 mod shards;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 use leaktrace_common::code::{CodePiece, CodeRef, CodeSpace};
 use rustc_hash::{FxHashMap, FxHashSet};
 
+pub use self::lookup::Known;
 use self::{
     builder::Builder,
     shards::{Segment, Shards},

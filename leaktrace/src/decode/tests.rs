@@ -159,8 +159,22 @@ fn other_samples() -> Vec<(Vec<u8>, Event)> {
         time_ns: 3,
         shares_memory: true,
     };
+    let early_words = [eights(&[9, 1, 64, 80]), fours(&[3, 8]), eights(&[10])].concat();
+    let early = EarlyStack {
+        tgid: 7,
+        id: 9,
+        time_ns: 1,
+        stack_pointer: 64,
+        frame_pointer: 80,
+        image: 3,
+        slice: eights(&[10]).into(),
+    };
     vec![
         (record(5, 0, 0, 7, &[&stack_words]), stack),
+        (
+            record(25, 0, 0, 7, &[&early_words]),
+            Event::EarlyStack(Box::new(early)),
+        ),
         (record(6, 0, 0, 7, &[&fork_words]), fork),
         (record(7, 0, 0, 7, &[&words]), Event::Exec(image)),
         (record(8, 0, 0, 7, &[&words]), Event::Exit(image)),

@@ -26,6 +26,10 @@ impl Sum {
     fn add(&mut self, size: u64, weight: f64) -> (u64, u64) {
         self.count += weight;
         self.bytes += weight * size as f64;
+        self.rounded()
+    }
+
+    fn rounded(self) -> (u64, u64) {
         (self.count.round() as u64, self.bytes.round() as u64)
     }
 }
@@ -50,6 +54,14 @@ impl Estimate {
     pub(super) fn allocate(&mut self, size: u64) -> Option<(u64, u64)> {
         let weight = self.is_sampled().then(|| weight(size, self.sample_bytes))?;
         Some(self.allocated.add(size, weight))
+    }
+
+    /// The sums without a block that was handed out, where they are not plain ones.
+    pub(super) fn withdraw(&mut self, size: u64) -> Option<(u64, u64)> {
+        let weight = self.is_sampled().then(|| weight(size, self.sample_bytes))?;
+        self.allocated.count -= weight;
+        self.allocated.bytes -= weight * size as f64;
+        Some(self.allocated.rounded())
     }
 
     /// The sums with one more block given back, where they are not plain ones.

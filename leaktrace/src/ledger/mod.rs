@@ -7,6 +7,7 @@ mod estimate;
 mod go;
 mod process;
 mod profiled;
+mod restack;
 mod site;
 
 use rustc_hash::FxHashMap;
@@ -17,6 +18,7 @@ pub use estimate::Estimate;
 pub use go::GoBlockFound;
 pub use process::{Anomalies, ProcessLedger};
 pub use profiled::ProfiledSite;
+pub use restack::Restack;
 pub use site::{AGE_CLASSES_SECONDS, SiteAges, SiteTotals};
 
 /// What a live block takes at worst, but for the moment when its table doubles; see `block`.
@@ -131,7 +133,7 @@ impl Ledger {
                     process.exit(image.time_ns);
                 }
             }
-            Event::Stack { .. } | Event::Oracle(_) => {}
+            Event::Stack { .. } | Event::EarlyStack(_) | Event::Oracle(_) => {}
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     block::Block,
     go::GoHeap,
     profiled::Profiled,
+    restack::EarlyBlock,
     site::{SiteAges, SiteTotals},
 };
 use crate::decode::Alloc;
@@ -46,13 +47,15 @@ pub struct ProcessLedger {
     born_ns: Option<u64>,
     pub(super) exited_ns: Option<u64>,
     image_count: u32,
-    blocks: HashMap<u64, Block, FxBuildHasher>,
+    pub(super) blocks: HashMap<u64, Block, FxBuildHasher>,
     /// By thread: the address and the block that `realloc` was called with.
-    resizing: FxHashMap<u32, (u64, Block)>,
+    pub(super) resizing: FxHashMap<u32, (u64, Block)>,
     pub(super) sites: Vec<SiteTotals>,
     /// By stack, function and mean bytes between samples.
     site_numbers: FxHashMap<(u64, Call, u64), u32>,
     pub(super) anomalies: Anomalies,
+    /// Blocks whose stacks are still to be walked.
+    pub(super) early: Vec<EarlyBlock>,
     pub(super) hit_count: u64,
     children: Vec<(ProcessKey, u64)>,
     /// What Go's own profile said, where that is read.
@@ -308,6 +311,7 @@ impl ProcessLedger {
             born_ns: Some(time_ns),
             blocks: self.blocks.clone(),
             go: self.go.clone(),
+            early: self.early.clone(),
             profiled: self.profiled.clone(),
             sites: self.sites.clone(),
             site_numbers: self.site_numbers.clone(),
@@ -337,6 +341,7 @@ impl ProcessLedger {
             }
             return;
         }
+        let alloc = self.note_early(alloc);
         let number = self.site_number(&alloc, sample_bytes);
         let block = Block::new(alloc.size, alloc.time_ns, number);
         if let Some(site) = self.sites.get_mut(number as usize) {

@@ -61,6 +61,21 @@ impl SiteTotals {
         }
     }
 
+    /// A block that is live, made then, counts for another site.
+    pub(super) fn withdraw(&mut self, size: u64, born_us: u64) {
+        self.cohorts.remove(born_us, self.estimate.units(size));
+        match self.estimate.withdraw(size) {
+            Some((count, bytes)) => (self.allocated_count, self.allocated_bytes) = (count, bytes),
+            None => {
+                self.allocated_bytes -= size;
+                self.allocated_count -= 1;
+            }
+        }
+        // As in `add_freed`.
+        self.freed_count = self.freed_count.min(self.allocated_count);
+        self.freed_bytes = self.freed_bytes.min(self.allocated_bytes);
+    }
+
     /// Objects and bytes that are live and were born before a time.
     #[must_use]
     pub fn born_before(&self, time_us: u64) -> Units {

@@ -70,6 +70,27 @@ impl Probes {
 }
 
 impl RowMemory {
+    /// The rule of the last of these rows that begins at an offset or before it; `None` where none does.
+    #[must_use]
+    pub fn rule(&self, shard: u32, first_row: u32, row_count: u32, offset: u32) -> Option<u16> {
+        let row = shard as usize * ROWS_PER_SHARD + first_row as usize;
+        let count = row_count as usize;
+        assert!(row + count <= ROWS);
+        let addresses: *const u32 = self.addresses.start.as_ptr().cast();
+        // SAFETY: rows up to `ROWS` are mapped, which was asserted.
+        let addresses = unsafe { addresses.add(row) };
+        // SAFETY: as many are mapped from there on, and they are written by nobody but `write`, which borrows them mutably.
+        let addresses = unsafe { std::slice::from_raw_parts(addresses, count) };
+        let index = addresses
+            .partition_point(|begin| *begin <= offset)
+            .checked_sub(1)?;
+        let rules: *const u16 = self.rules.start.as_ptr().cast();
+        // SAFETY: rules have as many rows, and the index is below the count.
+        let rule = unsafe { rules.add(row + index) };
+        // SAFETY: as above, and as of the addresses.
+        Some(unsafe { *rule })
+    }
+
     /// Writes rows that no process refers to; both slices are equally long, and end within the shard.
     pub fn write(&mut self, shard: u32, first_row: u32, addresses: &[u32], rules: &[u16]) {
         let row = shard as usize * ROWS_PER_SHARD + first_row as usize;

@@ -21,6 +21,19 @@ impl Probes {
         Ok(map.try_into()?)
     }
 
+    /// Takes the ring of stacks that are to be walked, to read from; `None` where none are sent.
+    ///
+    /// # Errors
+    ///
+    /// When it was taken before.
+    pub fn take_early_ring(&mut self) -> anyhow::Result<Option<RingBuf<MapData>>> {
+        if !self.sends_early {
+            return Ok(None);
+        }
+        let map = self.ebpf.take_map("EARLY_STACKS");
+        Ok(Some(map.context("the ring was taken before")?.try_into()?))
+    }
+
     /// Fetches and removes the frees that the ring had no room for: process, address and time.
     ///
     /// # Errors

@@ -71,6 +71,7 @@ pub async fn run(config: TopConfig) -> anyhow::Result<()> {
         is_governed: false,
         policy: Policy::sampled(0),
         oracle_one_in: 0,
+        sends_early: config.targets.is_host(),
     };
     let mut tracer = Tracer::new(config.targets.clone(), &settings)?;
     tracer.name_by(config.names);

@@ -31,6 +31,7 @@ impl Tracer {
     ///
     /// When the kernel refuses to read its maps.
     pub async fn report(&mut self, number: u32, view: View) -> anyhow::Result<Report> {
+        self.settle_early()?;
         let goroutines = self.look_at_goroutines(view.min_age).await?;
         let now_ns = Clock::now_boot_ns();
         let losses = self.losses()?;
@@ -242,7 +243,11 @@ impl Tracer {
             *now.entry(counter.name()).or_default() += count;
         }
         for (name, count) in [
-            ("records_undecoded", self.source.undecoded_count),
+            (
+                "records_undecoded",
+                self.source.undecoded_count + self.early.undecoded_count(),
+            ),
+            ("early_stacks_refused", self.early.refused_count),
             ("unwind_rows_refused", self.unwinding.rows_refused()),
             ("unwind_spaces_refused", self.unwinding.spaces_refused),
             ("unwind_pieces_refused", self.unwinding.pieces_refused),

@@ -93,10 +93,12 @@ impl Tracer {
             }
             // A full ring takes a while, in which a storm would go on unnoticed.
             self.govern(Clock::now_boot_ns())?;
+            self.early.take();
             if Instant::now() >= deadline {
                 break;
             }
         }
+        self.early.take();
         self.drain_map_events();
         if round.unread_bytes > 0 {
             self.drain.round = Some(round);
@@ -118,6 +120,7 @@ impl Tracer {
             self.context.spaces.advance(until_ns);
         }
         self.publish_code()?;
+        self.walk_early(until_ns);
         self.shed_ended();
         self.forget_strangers();
         let now_ns = Clock::now_boot_ns();
@@ -179,6 +182,8 @@ impl Tracer {
                 context.resolve(*tgid, *id, frames, *end, *time_ns);
             }
             Event::Oracle(record) => context.pass_on(record),
+            // They come by a ring of their own.
+            Event::EarlyStack(_) => {}
             Event::Fork {
                 tgid,
                 child_tgid,

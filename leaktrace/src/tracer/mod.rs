@@ -10,6 +10,7 @@ mod by_request;
 mod context;
 mod coverage;
 mod drain;
+mod early;
 mod go_by_request;
 mod goroutines;
 mod govern;
@@ -97,6 +98,7 @@ pub struct Tracer {
     budget: govern::Budget,
     source: Source,
     drain: drain::Drain,
+    early: early::Early,
     ledger: Ledger,
     courses: judging::Courses,
     context: Context,
@@ -143,6 +145,7 @@ impl Tracer {
             true => go_watch::TABLES_BY_REQUEST_BYTES_MAX,
             false => go_watch::TABLES_BYTES_MAX,
         })?;
+        let early_ring = probes.take_early_ring()?;
         Ok(Self {
             ledger: Ledger::within(our_share_of_memory(&targets)),
             targets,
@@ -155,6 +158,7 @@ impl Tracer {
             budget: govern::Budget::default(),
             source,
             drain: drain::Drain::of(settings.ring_bytes),
+            early: early::Early::new(early_ring)?,
             courses: judging::Courses::new(settings),
             context: Context::new(mapping_watch, without),
             symbolizer: Symbolizer::spawn()?,
@@ -186,6 +190,7 @@ impl Tracer {
     pub async fn wait(&self) -> io::Result<()> {
         tokio::select! {
             called = self.source.wait() => called,
+            called = self.early.wait() => called,
             () = self.context.wait_for_mapping() => Ok(()),
         }
     }

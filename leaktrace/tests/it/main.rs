@@ -11,6 +11,7 @@ mod command_line;
 mod contained;
 mod containers;
 mod databases;
+mod early;
 mod entry_points;
 mod exchange;
 mod forker;

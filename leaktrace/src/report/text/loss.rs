@@ -63,7 +63,7 @@ const fn wording(
 }
 
 /// The counters of the probes, by the names that `leaktrace-common` gives them, and the agent's own.
-const WORDINGS: [Wording; 38] = [
+const WORDINGS: [Wording; 39] = [
     wording(
         "goroutine_looks_failed",
         "goroutine look",
@@ -111,6 +111,12 @@ const WORDINGS: [Wording; 38] = [
         "stack",
         "sent again (stack table full)",
         Effect::None,
+    ),
+    wording(
+        "early_stacks_refused",
+        "stack",
+        "cut (new processes had more than are walked)",
+        Effect::Stacks,
     ),
     wording(
         "thread_table_full",
