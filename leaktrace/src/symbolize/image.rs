@@ -210,24 +210,26 @@ fn wanted_sections(headers: &Headers, file: &File) -> io::Result<Vec<Kept>> {
     Ok(kept)
 }
 
-/// Whether compressed sections claim to unfold to no more than is allowed of files of root's own.
+/// Whether compressed sections, of whatever name, claim to unfold to no more than is allowed of files of root's own.
 fn claims_within(headers: &Headers, file: &File) -> bool {
-    let Ok(sections) = wanted_sections(headers, file) else {
-        return false;
-    };
-    let claims = |it: &Kept| -> Option<u64> {
-        let flags = it.header.sh_flags.get(LittleEndian);
-        if !flags.contains(elf::SHF_COMPRESSED) {
+    let claim = |header: &SectionHeader64<LittleEndian>| -> Option<u64> {
+        if !header
+            .sh_flags
+            .get(LittleEndian)
+            .contains(elf::SHF_COMPRESSED)
+        {
             return Some(0);
         }
         let length = size_of::<CompressionHeader64<LittleEndian>>() as u64;
-        let bytes = read_at(file, it.header.sh_offset.get(LittleEndian), length).ok()?;
+        let bytes = read_at(file, header.sh_offset.get(LittleEndian), length).ok()?;
         let header = first::<CompressionHeader64<LittleEndian>>(&bytes).ok()?;
         Some(header.ch_size.get(LittleEndian))
     };
-    let sum = sections
-        .iter()
-        .try_fold(0_u64, |sum, it| sum.checked_add(claims(it)?));
+    let Ok(sections) = headers.sections(file) else {
+        return false;
+    };
+    let mut sections = sections.iter();
+    let sum = sections.try_fold(0_u64, |sum, it| sum.checked_add(claim(it)?));
     sum.is_some_and(|sum| sum <= CLAIMED_BYTES_MAX)
 }
 

@@ -270,13 +270,14 @@ fn a_deleted_cpp_program_is_named() {
 /// A section that claims to unfold to more than there is memory ends nobody, whoever's the file is.
 #[test]
 fn claims_beyond_memory_are_survived() {
-    let bytes = include_bytes!("../../fuzz/seeds/symbols/huge-claim");
-    for mode in [0o755, 0o777] {
+    let files = [
+        include_bytes!("../../fuzz/seeds/symbols/huge-claim").as_slice(),
+        include_bytes!("../../fuzz/seeds/symbols/huge-claim-elsewhere"),
+    ];
+    for (bytes, mode) in files.iter().flat_map(|it| [(it, 0o755), (it, 0o777)]) {
         let module = module_of("huge-claim", bytes, mode);
-        assert_eq!(
-            module.trusted,
-            mode == 0o755 && nix::unistd::geteuid().is_root()
-        );
+        let is_ours = mode == 0o755 && nix::unistd::geteuid().is_root();
+        assert_eq!(module.trusted, is_ours);
         let frames = name_offset(&module, 0x1010, false);
         assert!(frames[0].function.is_some() || frames[0].unresolved.is_some());
     }
