@@ -2,6 +2,7 @@
 //! its symbols may be.
 //! Must not know probes, or which processes are traced.
 
+pub mod freeing;
 mod symbols;
 
 use std::{fs::File, io, ops::Range, os::unix::fs::FileExt as _};

@@ -5,7 +5,7 @@
 //! a block lives. So a write to the first word from the allocator's own code is the block's end. A block that the program
 //! itself writes to that often is left out.
 
-use std::ops::Range;
+use std::{fs::File, ops::Range};
 
 use leaktrace_common::cookie::Family;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -13,6 +13,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Tracer;
 use crate::{
     allocators::Allocator,
+    examine::freeing::freeing_code,
+    host::maps::Mapping,
     ledger::{ProcessKey, ProcessLedger},
     watchpoints::{POINTS_MAX, Watchpoints},
 };
@@ -20,16 +22,11 @@ use crate::{
 /// Blocks of one site that are watched at once: others have a turn too.
 const OF_SITE_MAX: usize = 2;
 
-/// glibc's allocator is one file of C. Its static functions, in which most of a free is, lie within so many bytes before
-/// `free`, and behind the last of its functions is the rest of that one.
-const CODE_BEFORE: u64 = 0x5000;
-const CODE_BEHIND: u64 = 0x400;
-
 /// What is watched of one process.
 pub(super) struct Watched {
     points: Watchpoints,
-    /// Where its allocator's code is.
-    code: Range<u64>,
+    /// Where its allocator's code is that frees.
+    code: Vec<Range<u64>>,
     /// Blocks that are watched, and their sites.
     blocks: FxHashMap<u64, usize>,
     /// Blocks that the program itself writes to.
@@ -98,7 +95,8 @@ impl Tracer {
             return;
         };
         for write in watched.points.take() {
-            if !watched.code.contains(&write.code_address) {
+            let is_free = |code: &Range<u64>| code.contains(&write.code_address);
+            if !watched.code.iter().any(is_free) {
                 watched.busy.insert(write.address);
                 watched.blocks.remove(&write.address);
             } else if let Some(site) = watched.blocks.remove(&write.address) {
@@ -110,21 +108,18 @@ impl Tracer {
     }
 
     /// Where the code is that writes to the first word of a block when it is freed.
-    fn freeing_code(&mut self, tgid: u32) -> Result<Range<u64>, &'static str> {
+    fn freeing_code(&mut self, tgid: u32) -> Result<Vec<Range<u64>>, &'static str> {
         let mut found = None;
         for mapping in self.file_mappings(tgid) {
             let module = self.context.modules.resolve(tgid, &mapping);
             for allocator in self.attachments.allocators(module) {
                 match allocator.family {
                     Family::Glibc => {
-                        let code = code_of(allocator).map(|code| {
-                            let at = |offset: u64| {
-                                (mapping.start + offset).saturating_sub(mapping.file_offset)
-                            };
-                            at(code.start)..at(code.end)
-                        });
                         // The allocator of the C library alone; its loader has one that is hardly used.
-                        found = found.or(code);
+                        if found.is_none() {
+                            let file = self.context.modules.get(module).file.as_ref();
+                            found = file.and_then(|file| in_process(&mapping, file, allocator));
+                        }
                     }
                     Family::Cpp => {}
                     _ => {
@@ -139,15 +134,12 @@ impl Tracer {
     }
 }
 
-/// Where in its file glibc's allocator is.
-fn code_of(allocator: &Allocator) -> Option<Range<u64>> {
-    let free = allocator.probes.iter().find(|it| it.name() == "free")?;
-    let ends = allocator
-        .probes
-        .iter()
-        .map(|it| it.entry_file_offset + it.size);
-    let end = ends.max().unwrap_or(free.entry_file_offset);
-    Some(free.entry_file_offset.saturating_sub(CODE_BEFORE)..end + CODE_BEHIND)
+/// The code of a mapped file's allocator that frees, by its addresses in the process.
+fn in_process(mapping: &Mapping, file: &File, allocator: &Allocator) -> Option<Vec<Range<u64>>> {
+    let code = freeing_code(file, allocator)?;
+    let at = |offset: u64| (mapping.start + offset).saturating_sub(mapping.file_offset);
+    let ranges = code.into_iter().map(|it| at(it.start)..at(it.end));
+    Some(ranges.collect())
 }
 
 impl Watched {

@@ -20,18 +20,18 @@ use crate::{
 };
 
 /// The oldest and the newest glibc that is promised, as Debian has them, and where they lie in its packages.
-const GLIBC: [(&str, &str); 2] = [
+pub const GLIBC: [(&str, &str); 2] = [
     ("2.31", "lib/x86_64-linux-gnu"),
     ("2.41", "usr/lib/x86_64-linux-gnu"),
 ];
 
 /// A program that is loaded by another release's loader, and linked with its C library.
-fn with_glibc(version: &str, library: &Path) -> PathBuf {
+pub fn with_glibc(workload: &str, version: &str, library: &Path) -> PathBuf {
     let file = |name: &str| library.join(name).to_str().unwrap().to_owned();
     let loader = file("ld-linux-x86-64.so.2");
     let chosen = format!("-Wl,--dynamic-linker={loader},-rpath={}", library.display());
-    let output = format!("portable-glibc-{version}");
-    let build = Build::of("cc", "portable.c", &output).with(&["-nodefaultlibs"]);
+    let output = format!("{workload}-glibc-{version}");
+    let build = Build::of("cc", &format!("{workload}.c"), &output).with(&["-nodefaultlibs"]);
     // Threads had a library of their own until 2.34.
     let files = [file("libc.so.6"), file("libpthread.so.0"), loader];
     let files = files.each_ref().map(String::as_str);
@@ -50,7 +50,7 @@ fn glibc_of_other_releases() {
         let Some(library) = programs::kept(&format!("glibc-{version}/{below}"), || ()) else {
             return;
         };
-        let program = with_glibc(version, &library);
+        let program = with_glibc("portable", version, &library);
         let process = assert_seen(&mut Command::new(&program));
         assert_eq!(allocators(&process), ["glibc"]);
         let path = process.line["allocators"][0]["path"].as_str().unwrap();

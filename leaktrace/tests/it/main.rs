@@ -36,6 +36,7 @@ mod render;
 mod reports;
 mod sampling;
 mod servers;
+mod survivors;
 mod symbols;
 mod top;
 mod verdict_code;
