@@ -100,17 +100,18 @@ impl Ledger {
     /// Asks of each live block whose stack is still to be walked what its stack is: of the block's process and by the
     /// provisional id of its stack.
     pub fn restack(&mut self, mut stack_of: impl FnMut(u32, u64) -> Restack) {
-        for (key, process) in &mut self.processes {
-            if process.early.is_empty() {
-                continue;
-            }
+        for process in self.processes.values_mut() {
             let tgid = process.tgid();
-            if self.current.get(&tgid) == Some(key) {
-                process.restack(|id| stack_of(tgid, id));
-            } else {
-                // Its pid is somebody else's by now, and what is known of it.
-                process.early = Vec::new();
-            }
+            process.restack(|id| stack_of(tgid, id));
+        }
+    }
+
+    /// The same of one process, whose pid is about to be another's: what is known of a pid is that one's then.
+    pub fn restack_last(&mut self, tgid: u32, mut stack_of: impl FnMut(u64) -> Restack) {
+        let process = self.key(tgid).and_then(|key| self.processes.get_mut(&key));
+        if let Some(process) = process {
+            process.restack(&mut stack_of);
+            process.early = Vec::new();
         }
     }
 }

@@ -161,6 +161,8 @@ impl Tracer {
             todo,
             ended_count,
             keeping,
+            early,
+            unwinding,
             ..
         } = self;
         source.drain(|event| match &event {
@@ -191,6 +193,7 @@ impl Tracer {
                 time_ns,
                 ..
             } => {
+                early.walk_last(ledger, context, unwinding, *child_tgid);
                 ledger.apply(&event);
                 if ledger.key(*tgid).is_some()
                     && let Some(key) = ledger.key(*child_tgid)

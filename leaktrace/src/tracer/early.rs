@@ -18,7 +18,7 @@ use super::{Tracer, context::Context};
 use crate::{
     decode::{EarlyStack, Event},
     host::{clock::Clock, maps::Mapping},
-    ledger::Restack,
+    ledger::{Ledger, Restack},
     source::Source,
     unwind::walk::{Walk, walk},
     unwinding::{Known, Unwinding},
@@ -106,6 +106,24 @@ impl Early {
             }
         };
         while source.drain(&mut keep).is_some() {}
+    }
+
+    /// Has the stacks walked of a process that had this pid, as far as they can be now: it is about to be another's.
+    pub(super) fn walk_last(
+        &mut self,
+        ledger: &mut Ledger,
+        context: &mut Context,
+        unwinding: &mut Unwinding,
+        tgid: u32,
+    ) {
+        if self.source.is_none() || ledger.key(tgid).is_none() {
+            return;
+        }
+        self.take();
+        ledger.restack_last(tgid, |id| match self.kept.get(&id) {
+            Some(stack) => walk_one(context, unwinding, tgid, stack, true),
+            None => Restack::To(0),
+        });
     }
 
     /// Drops all but these.
