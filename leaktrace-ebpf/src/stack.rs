@@ -173,7 +173,14 @@ fn walk_frame_pointers(frames: &mut [u64; STACK_FRAMES_MAX], origin: Origin) -> 
     let mut frame_count = 1;
     while frame_count < STACK_FRAMES_MAX {
         if frame_pointer == 0 {
-            return (frame_count, StackEnd::Root);
+            // The end of a chain; where there is none yet, it is what the kernel starts a program with, whose code may keep
+            // no frame pointers at all.
+            let end = if frame_count == 1 {
+                StackEnd::NoTables
+            } else {
+                StackEnd::Root
+            };
+            return (frame_count, end);
         }
         let climb = frame_pointer.wrapping_sub(low);
         if climb == 0 || climb > FRAME_BYTES_MAX || frame_pointer & 7 != 0 {

@@ -22,9 +22,9 @@ const TRAPS_MAX: f64 = 0.8;
 /// What is shorter tells nothing of a rate.
 const LOOK_NS: u64 = 20_000_000;
 
-/// A burst is let pass that takes no more than what so long brings, if little was spent before: a collection of Go's sweeps
-/// the whole heap at once, and costs little on average.
-const BURST_NS: f64 = SECOND_NS as f64;
+/// What counts is the average over so long, and no longer, since a second is what there is to back off: a collection of Go's
+/// sweeps the whole heap within milliseconds, and costs little on average.
+const AVERAGED_NS: u64 = SECOND_NS;
 
 /// Probes stay out at least and at most so long: putting them in and out costs too, and a process
 /// that calms down is to be noticed.
@@ -55,8 +55,8 @@ pub struct Governor {
     last: (u64, u64, u64),
     /// When the probes went in, and what they took since.
     spell: (u64, f64),
-    /// What may be spent beyond the limit now; below 0 where more was.
-    credit_ns: f64,
+    /// Since when the average is taken, and what was spent since.
+    averaged: (u64, f64),
     /// Until when they are out.
     out_until_ns: Option<u64>,
     fraction: f64,
@@ -72,7 +72,7 @@ impl Governor {
             sample_bytes,
             last: (0, 0, now_ns),
             spell: (now_ns, 0.0),
-            credit_ns: limit * BURST_NS,
+            averaged: (now_ns, 0.0),
             out_until_ns: None,
             fraction: 0.0,
         }
@@ -118,8 +118,7 @@ impl Governor {
             self.out_until_ns = None;
             self.last = (hit_count, record_count, now_ns);
             self.spell = (now_ns, 0.0);
-            // Whoever stormed before may do so at once.
-            self.credit_ns = 0.0;
+            self.averaged = (now_ns, 0.0);
             return Order::Attach;
         }
         let (last_hits, last_records, last_ns) = self.last;
@@ -136,17 +135,21 @@ impl Governor {
         self.last = (hit_count, record_count, now_ns);
         self.spell.1 += all_ns;
         self.fraction = all_ns / passed_ns as f64;
-        let brought_ns = self.limit * passed_ns as f64;
-        self.credit_ns = (self.credit_ns + brought_ns).min(self.limit * BURST_NS) - all_ns;
-        if self.fraction <= self.limit || self.credit_ns >= 0.0 {
+        self.averaged.1 += all_ns;
+        let averaged_ns = now_ns.saturating_sub(self.averaged.0);
+        // More than what all of that time brings is too much before it has passed.
+        let brought_ns = self.limit * averaged_ns.max(AVERAGED_NS) as f64;
+        if self.averaged.1 <= brought_ns {
+            if averaged_ns >= AVERAGED_NS {
+                self.averaged = (now_ns, 0.0);
+            }
             return Order::Keep;
         }
+        self.averaged = (now_ns, 0.0);
         let is_sampling_enough = traps_ns / passed_ns as f64 <= TRAPS_MAX * self.limit;
         if is_sampling_enough && self.sample_bytes < LAST_SAMPLE_BYTES {
             self.sample_bytes =
                 (self.sample_bytes * SAMPLE_FACTOR).clamp(FIRST_SAMPLE_BYTES, LAST_SAMPLE_BYTES);
-            // What was overdrawn at the rate of before says nothing of this one.
-            self.credit_ns = 0.0;
             return Order::Sample(self.sample_bytes);
         }
         self.out_until_ns = Some(now_ns + self.pause_ns(now_ns));
@@ -233,8 +236,8 @@ mod tests {
         assert_eq!(governor.look(at(3_000), 150_000, 0), Order::Attach);
     }
 
-    /// A burst each second that fits on average is left alone, and one that does not is noticed when the second's share is
-    /// spent, within a tenth of a second.
+    /// A burst each second that fits on average is left alone, what is a little too much is noticed after a second, and a
+    /// storm at the first look.
     #[test]
     fn bursts_count_by_their_average() {
         let mut program = Program::new(0.05);
@@ -250,6 +253,10 @@ mod tests {
                 assert_eq!(order, Order::Keep);
             }
         }
+        let mut dear = Program::new(0.05);
+        // 7 000 hits and records a second and a little are 5 %.
+        dear.run(1, 7_300);
+        assert_eq!(dear.orders, [Order::Sample(FIRST_SAMPLE_BYTES)]);
         program.run(1, 200_000);
         assert_eq!(program.orders, [Order::Detach]);
         assert_eq!(program.spent_ns, 140_000_000.0, "one look is enough");

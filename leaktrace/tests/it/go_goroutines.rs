@@ -146,7 +146,8 @@ fn what_blocked_goroutines_hold_is_told_of_profiles_too() {
         assert!((40.0..=64.0).contains(&holders), "{version}: {held:#}");
         let live = held["live_bytes"].as_f64().unwrap();
         let share = figure("blocked_goroutines_hold_bytes") / live;
-        assert!((0.9..=1.1).contains(&share), "{version}: {held:#}");
+        // One that was not seen to hold its object yet is 0.018.
+        assert!((0.8..=1.1).contains(&share), "{version}: {held:#}");
         let innocent = at("// innocent of goroutines");
         let evidence = &innocent["evidence"];
         assert!(evidence.get("blocked_goroutines").is_none(), "{innocent:#}");
