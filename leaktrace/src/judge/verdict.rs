@@ -61,7 +61,7 @@ pub fn judge(
         judge_level(points, observed_s, &mut judgement);
         return judgement;
     }
-    let course = Course::new(&times, &over_time, &known);
+    let course = Course::new(&times, &over_time, &known, points);
     evidence.insert("survivor_bytes", course.level);
     evidence.insert("growth_bytes", course.growth());
     evidence.insert("trend_confidence", course.confidence);
@@ -143,6 +143,10 @@ struct Course {
     slope: f64,
     early_slope: f64,
     late_slope: f64,
+    /// For how long it was so.
+    late_s: f64,
+    /// By how much all that is live rose and fell meanwhile.
+    late_live_range: f64,
     /// Standard error of the difference of the two.
     slopes_error: f64,
     /// Objects a second.
@@ -157,7 +161,7 @@ struct Course {
 }
 
 impl Course {
-    fn new(times: &[f64], points: &[Known], known: &[Known]) -> Self {
+    fn new(times: &[f64], points: &[Known], known: &[Known], looks: &[Point]) -> Self {
         let values: Vec<f64> = points.iter().map(|it| it.bytes).collect();
         let counts: Vec<f64> = points.iter().map(|it| it.count).collect();
         let start = warm_up_end(times);
@@ -177,6 +181,8 @@ impl Course {
             slope: theil_sen(late_times, late_values),
             early_slope: part_slope(&late_times[..first], &late_values[..first]),
             late_slope: part_slope(&late_times[last..], &late_values[last..]),
+            late_s: span(&late_times[last..]),
+            late_live_range: live_range(looks),
             slopes_error: slope_error(&late_times[last..], &late_values[last..]) * 2_f64.sqrt(),
             count_slope: theil_sen(late_times, &counts[start..]),
             rises: rises(known, settled_s, settled),
@@ -234,10 +240,12 @@ impl Course {
             && !self.is_levelling()
     }
 
-    /// Whether it rises much slower than it did, and that is no chance.
+    /// Whether it rises much slower than it did, and that is no chance; or only survivors rise and not what is live: then it
+    /// is replaced more slowly, as where a full cache is asked less.
     fn is_levelling(&self) -> bool {
         let missing = LEVELLING_SHARE * self.early_slope - self.late_slope;
-        missing > 0.0 && missing >= 2.0 * self.slopes_error
+        let is_slower = missing > 0.0 && missing >= 2.0 * self.slopes_error;
+        is_slower || self.late_live_range < LEVELLING_SHARE * self.late_slope * self.late_s
     }
 
     /// Whether it was given back before, and has not gone beyond that since.
@@ -271,11 +279,26 @@ fn warm_up_end(times: &[f64]) -> usize {
     times.iter().position(|time| *time >= end).unwrap_or(0)
 }
 
+fn span(values: &[f64]) -> f64 {
+    values
+        .last()
+        .zip(values.first())
+        .map_or(0.0, |(b, a)| b - a)
+}
+
+/// From the least to the most that was live, in the last third of the looks, which is more than that of the course without its
+/// warm-up.
+fn live_range(looks: &[Point]) -> f64 {
+    let late = &looks[looks.len() - looks.len().div_ceil(3)..];
+    let live = late.iter().map(|it| it.live_bytes);
+    let most = live.clone().max().unwrap_or(0);
+    (most - live.min().unwrap_or(0)) as f64
+}
+
 /// The slope of a part: the robust one, or where survivors come in few large steps, which leave most
 /// pairs of points flat, that from the first to the last point.
 fn part_slope(times: &[f64], values: &[f64]) -> f64 {
     let slope = theil_sen(times, values);
-    let span = |of: &[f64]| of.last().zip(of.first()).map_or(0.0, |(b, a)| b - a);
     let seconds = span(times);
     if slope == 0.0 && seconds > 0.0 {
         span(values) / seconds

@@ -62,6 +62,23 @@ fn leaks_are_growing() {
     );
 }
 
+/// A full cache whose entries are replaced ever more slowly has ever more survivors, and no more bytes; a leak beside churn
+/// has both.
+#[test]
+fn a_cache_that_is_asked_less_is_no_leak() {
+    for (live, expected) in [
+        ((|_| 512_000.0) as fn(f64) -> f64, Verdict::Stable),
+        (|t| 512_000.0 + 1_200.0 * t, Verdict::Growing),
+    ] {
+        let (times, mut points) = course(30, |t| 300_000.0 + 1_200.0 * t);
+        for (at, point) in points.iter_mut().enumerate() {
+            point.live_bytes = live(at as f64) as u64;
+        }
+        let judgement = judge(&times, &times, &points, Circumstances::default());
+        assert_eq!(judgement.verdict, expected, "{judgement:?}");
+    }
+}
+
 /// What rose and levels off is a cache.
 #[test]
 fn caches_are_saturating() {
